@@ -1,0 +1,57 @@
+# Holdfast. `make run` starts a server; `make quick` before a commit; `make test` is everything.
+
+SHELL   := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+# Where `make run` listens, and where it keeps its data.
+LISTEN ?= 127.0.0.1:8443
+DATA   ?= data
+MIRROR ?= data-mirror
+# How long `make crash` goes on, and how long `make fuzz` stays with each target.
+CRASH_MINUTES ?= 10
+FUZZ_TIME     ?= 20s
+BENCH         ?= .
+
+GO    := go
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
+# All packages but the one that drives the built binary.
+UNITS = $$($(GO) list ./... | grep -v '^holdfast/tests$$')
+
+.PHONY: build run test quick deps race fuzz crash bench demo
+
+build: ## bin/holdfast, static, and the same for arm64
+	$(BUILD) -o bin/holdfast ./cmd/holdfast
+	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/holdfast-linux-arm64 ./cmd/holdfast
+
+run: ## a complete server on this machine, its data in ./data and ./data-mirror
+	@$(BUILD) -o bin/holdfast ./cmd/holdfast
+	@exec scripts/run "$(LISTEN)" "$(DATA)" "$(MIRROR)"
+
+deps: ## the programs the tests need
+	scripts/deps
+
+quick: ## under 60 s, no servers: before every commit
+	$(GO) vet ./...
+	scripts/formatted
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 -run '^TestLayers' .
+	$(GO) test -short -shuffle=on $(UNITS)
+
+test: ## everything
+	scripts/test
+
+race: ## unit tests under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -short -count=1 -shuffle=on $(UNITS)
+
+fuzz: ## every fuzz target for FUZZ_TIME
+	scripts/fuzz "$(FUZZ_TIME)"
+
+crash: ## kill -9 under load for CRASH_MINUTES
+	$(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./tests -args -crash "$(CRASH_MINUTES)m"
+
+bench: ## the promised numbers
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(UNITS)
+
+demo: build ## the disaster of October 2009, with the fence and without
+	scripts/demo

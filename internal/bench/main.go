@@ -1,0 +1,125 @@
+// Command bench measures what Holdfast promises about speed, in one run, as one table, beside the
+// limit of the machine it runs on. `make bench` runs it; docs name its rows.
+//
+// Invariant: every answer is verified and wrong ones are counted; a row with wrong answers is worth
+// nothing and says so. It reports and asserts nothing.
+//
+// The server is a process of its own (this program, started again), complete: HTTP, authentication,
+// DAV, ledger, SQLite and one directory mirror, over loopback. The generator shares its cores with
+// it. Rounds of all variants are interleaved after a warm-up round that does not count; a row shows
+// the median of its rounds and the CPU that other processes took meanwhile, in percent of one core.
+//
+// Its files are temporary. It needs Linux (/proc).
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"holdfast/internal/durable"
+)
+
+// size says how much is measured.
+type size struct {
+	name      string
+	resources int           // loaded before the start
+	colls     []int         // sizes of the collections that deltas are taken of
+	listing   int           // size of the collection that is listed
+	round     time.Duration // of one variant
+	rounds    int           // that count
+	deltas    int           // per collection and round
+	listings  int           // per round
+}
+
+var (
+	full  = size{"full", 1_000_000, []int{1_000, 10_000, 100_000}, 10_000, 4 * time.Second, 5, 100, 10}
+	quick = size{"quick", 130_000, []int{1_000, 10_000, 100_000}, 10_000, time.Second, 2, 30, 3}
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	isQuick := flag.Bool("quick", false, "under a minute: fewer resources, shorter rounds")
+	dir := flag.String("dir", "", "directory on the disk to measure (default: the system's temporary directory)")
+	serveDir := flag.String("serve", "", "be the server over this directory (bench starts itself so)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if *serveDir != "" {
+		return serve(ctx, *serveDir)
+	}
+	s := full
+	if *isQuick {
+		s = quick
+	}
+	if *dir == "" {
+		*dir = os.TempDir()
+	}
+	tmp := filepath.Join(*dir, "holdfast-bench-"+rand.Text())
+	if err := durable.MkdirAll(durable.Disk, tmp); err != nil {
+		return fmt.Errorf("make temporary directory: %w", err)
+	}
+	defer removeAll(tmp)
+	return measure(ctx, os.Stdout, tmp, s)
+}
+
+// removeAll removes a temporary tree, as far as it can: what is left behind harms nobody.
+func removeAll(dir string) {
+	var names []string
+	_ = filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+		names = append(names, name)
+		return err
+	})
+	for _, name := range slices.Backward(names) {
+		_ = durable.Remove(durable.Disk, name)
+	}
+}
+
+// measure loads the data, starts the server, runs all rounds and prints the table.
+func measure(ctx context.Context, out io.Writer, dir string, s size) error {
+	began := time.Now()
+	w, err := load(ctx, out, dir, s)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	t := newTable(out, s)
+	srv, err := startServer(ctx, dir, w)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	defer srv.stop()
+	t.started(srv, w)
+	l, err := newLimit(dir)
+	if err != nil {
+		return fmt.Errorf("prepare files for the machine's limit: %w", err)
+	}
+	defer l.close()
+	b := &bench{size: s, world: w, server: srv, limit: l, table: t}
+	for round := range s.rounds + 1 {
+		if err := b.round(ctx, round > 0); err != nil {
+			return err
+		}
+		if round > 0 {
+			fmt.Fprintf(out, "round %d of %d\n", round, s.rounds)
+		}
+	}
+	t.memory(srv.rss())
+	t.print()
+	fmt.Fprintf(out, "\n%s run of %.0f s\n", s.name, time.Since(began).Seconds())
+	return nil
+}

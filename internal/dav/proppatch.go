@@ -1,0 +1,232 @@
+package dav
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"holdfast"
+	"holdfast/internal/ledger"
+)
+
+// maxProperties bounds the dead properties of one resource, in bytes of names and values.
+const maxProperties = 256 << 10
+
+// proppatch changes dead properties, all or none (RFC 4918, 9.2).
+func proppatch(q *request) error {
+	body, err := q.xmlBody(maxXML)
+	if err != nil {
+		return err
+	}
+	if !body.is(davName("propertyupdate")) {
+		return badRequest("propertyupdate expected")
+	}
+	changes, err := parseUpdate(body)
+	if err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return badRequest("nothing to set or remove")
+	}
+	cond, err := parseConditions(q.Header)
+	if err != nil {
+		return err
+	}
+	var t *target
+	err = q.update(func(tx *ledger.Tx) error {
+		at, err := find(tx, q.path)
+		if err != nil {
+			return err
+		}
+		if err := cond.check(at.state(), q.stateOf(tx)); err != nil {
+			return err
+		}
+		t = at
+		return patch(tx, at, changes)
+	})
+	var refused refusedChanges
+	if errors.As(err, &refused) {
+		return sendPatched(q, refused.segs, refused.collection, changes)
+	}
+	if err != nil {
+		return fmt.Errorf("proppatch: %w", err)
+	}
+	return sendPatched(q, t.segs, t.collection(), changes)
+}
+
+// propChange is one property to set or remove, and what became of it.
+type propChange struct {
+	name   xml.Name
+	remove bool
+	value  string
+	fault  *fault
+}
+
+// refusedChanges says that some property could not be changed, so none was.
+type refusedChanges struct {
+	segs       []string
+	collection bool
+}
+
+func (refusedChanges) Error() string { return "properties refused" }
+func (refusedChanges) Unwrap() error { return holdfast.ErrDenied }
+
+// parseUpdate reads set and remove instructions in their order.
+func parseUpdate(n *node) ([]propChange, error) {
+	var changes []propChange
+	for _, e := range n.elements() {
+		remove := e.name == davName("remove")
+		if !remove && e.name != davName("set") {
+			continue
+		}
+		prop := e.child(davName("prop"))
+		if prop == nil {
+			return nil, badRequest("set or remove without prop")
+		}
+		for _, p := range prop.elements() {
+			c := propChange{name: p.name, remove: remove}
+			if !remove {
+				c.value = string(appendNodes(nil, p.kids, ""))
+			}
+			changes = append(changes, c)
+		}
+	}
+	return changes, nil
+}
+
+// patch applies changes to the properties of t, or refuses them all.
+func patch(tx *ledger.Tx, t *target, changes []propChange) error {
+	bad := false
+	for i := range changes {
+		if c := &changes[i]; t.isVirtual() || protected(c.name) {
+			c.fault = &fault{status: http.StatusForbidden, condition: davName("cannot-modify-protected-property")}
+			bad = true
+		}
+	}
+	var old []holdfast.Property
+	switch t.place {
+	case placeCollection:
+		old = t.coll.Props
+	case placeResource:
+		old = t.res.Props
+	}
+	props, size := merge(old, changes)
+	if !bad && size > maxProperties {
+		for i := range changes {
+			changes[i].fault = &fault{status: http.StatusInsufficientStorage}
+		}
+		bad = true
+	}
+	if bad {
+		return refusedChanges{t.segs, t.collection()}
+	}
+	if equalProps(old, props) {
+		return nil
+	}
+	if t.place == placeCollection {
+		c := *t.coll
+		c.Props = props
+		tx.PutCollection(&c)
+	} else {
+		tx.SetProperties(t.coll.ID, t.name(), props)
+	}
+	return nil
+}
+
+// merge returns the properties after the changes, in stable order, and their size in bytes.
+func merge(old []holdfast.Property, changes []propChange) ([]holdfast.Property, int) {
+	props := append([]holdfast.Property{}, old...)
+	at := make(map[string]int, len(props))
+	for i, p := range props {
+		at[p.Name] = i
+	}
+	gone := map[string]bool{}
+	for _, c := range changes {
+		name := clark(c.name)
+		i, ok := at[name]
+		gone[name] = c.remove
+		switch {
+		case c.remove:
+		case ok:
+			props[i].Value = c.value
+		default:
+			at[name] = len(props)
+			props = append(props, holdfast.Property{Name: name, Value: c.value})
+		}
+	}
+	kept, size := props[:0], 0
+	for _, p := range props {
+		if !gone[p.Name] {
+			kept = append(kept, p)
+			size += len(p.Name) + len(p.Value)
+		}
+	}
+	return kept, size
+}
+
+func equalProps(a, b []holdfast.Property) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// sendPatched answers with the outcome of each property; 424 for those that others took down with them.
+func sendPatched(q *request, segs []string, collection bool, changes []propChange) error {
+	m := q.multistatus()
+	defer m.release()
+	m.buf = append(m.buf, "<D:response>"...)
+	m.buf = appendHref(m.buf, segs, collection)
+	m.propstats(changes)
+	m.buf = append(m.buf, "</D:response>\n"...)
+	return m.end(http.StatusMultiStatus)
+}
+
+// propstats groups changes by their outcome.
+func (m *multistatus) propstats(changes []propChange) {
+	rest := &fault{status: http.StatusOK}
+	for i := range changes {
+		if changes[i].fault != nil {
+			rest = &fault{status: http.StatusFailedDependency}
+		}
+	}
+	type outcome struct {
+		fault *fault
+		names []xml.Name
+	}
+	var outcomes []outcome
+next:
+	for i := range changes {
+		f := changes[i].fault
+		if f == nil {
+			f = rest
+		}
+		for j := range outcomes {
+			if outcomes[j].fault.status == f.status && outcomes[j].fault.condition == f.condition {
+				outcomes[j].names = append(outcomes[j].names, changes[i].name)
+				continue next
+			}
+		}
+		outcomes = append(outcomes, outcome{f, []xml.Name{changes[i].name}})
+	}
+	for _, o := range outcomes {
+		m.buf = append(m.buf, openFound...)
+		seen := map[xml.Name]bool{}
+		for _, n := range o.names {
+			if !seen[n] {
+				m.buf = appendEmpty(m.buf, n)
+			}
+			seen[n] = true
+		}
+		m.buf = append(m.buf, "</D:prop>"...)
+		m.buf = appendStatus(m.buf, o.fault.status)
+		m.buf = appendError(m.buf, o.fault, false)
+		m.buf = append(m.buf, "</D:propstat>"...)
+	}
+}

@@ -1,0 +1,160 @@
+package dav
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"holdfast"
+	"holdfast/internal/contentline"
+	"holdfast/internal/ledger"
+)
+
+// maxRead bounds how many bodies one view of a query reads before it is closed and another begins.
+const maxRead = 5000
+
+// query is a calendar-query or addressbook-query on its way through the members of a collection.
+type query struct {
+	q     *request
+	name  xml.Name // of the report
+	depth string
+	want  *selection
+	limit int // answers; 0: none
+
+	// begin is told the collection, once in each view.
+	begin func(coll *ledger.Collection) error
+	// skip says, by the thin row alone, that a member cannot match.
+	skip func(r *ledger.Resource) bool
+	// match asks the body.
+	match func(body []byte) (bool, error)
+
+	coll  holdfast.CollectionID // begun
+	after string
+	found int
+}
+
+func (y *query) run() error {
+	m := y.q.multistatus()
+	defer m.release()
+	return m.pages(func(v *ledger.View) (bool, error) { return y.page(m, v) })
+}
+
+func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
+	t, err := reportTarget(v, y.q, y.name)
+	if err != nil {
+		return false, err
+	}
+	if y.coll != 0 && y.coll != t.coll.ID {
+		return false, fmt.Errorf("collection went away during a query: %w", holdfast.ErrNotFound)
+	}
+	y.coll = t.coll.ID
+	if y.begin != nil {
+		if err := y.begin(t.coll); err != nil {
+			return false, err
+		}
+	}
+	if t.place == placeResource {
+		_, err := y.member(m, &propContext{y.q, v, t})
+		return false, err
+	}
+	if y.depth == "0" {
+		return false, nil // RFC 4791, 7.8: Depth 0 is the collection itself, which holds no component
+	}
+	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
+	c := &propContext{y.q, v, member}
+	for read := 0; ; {
+		rs, err := v.Resources(t.coll.ID, y.after, listPage)
+		if err != nil {
+			return false, fmt.Errorf("members: %w", err)
+		}
+		for i := range rs {
+			member.res, member.segs[len(member.segs)-1] = &rs[i], rs[i].Name
+			n, err := y.member(m, c)
+			if err != nil {
+				return false, err
+			}
+			if y.limit > 0 && y.found > y.limit {
+				m.truncated(t.segs)
+				return false, nil
+			}
+			read += n
+			if y.after = rs[i].Name; m.full() || read >= maxRead {
+				return true, nil
+			}
+		}
+		if len(rs) < listPage {
+			return false, nil
+		}
+	}
+}
+
+// truncated says that there is more than the client wanted (RFC 6352, 8.6.1; RFC 6578, 3.6).
+func (m *multistatus) truncated(segs []string) {
+	m.status(segs, true, http.StatusInsufficientStorage, &fault{condition: davName("number-of-matches-within-limits")})
+}
+
+// member answers for one member if it matches, and returns how many bodies it read.
+func (y *query) member(m *multistatus, c *propContext) (read int, err error) {
+	if y.skip != nil && y.skip(c.t.res) {
+		return 0, nil
+	}
+	b, err := c.v.Body(c.t.res)
+	if err != nil {
+		return 1, fmt.Errorf("body: %w", err)
+	}
+	ok, err := y.match(b)
+	if err != nil && !errors.Is(err, holdfast.ErrInvalid) || !ok {
+		return 1, err
+	}
+	if y.found++; y.limit > 0 && y.found > y.limit {
+		return 1, nil // only to know that there is one more
+	}
+	return 1, m.properties(c, y.want)
+}
+
+// textMatch reads a text-match element (RFC 4791, 9.7.5; RFC 6352, 10.5.4).
+func textMatch(n *node) contentline.TextMatch {
+	t := contentline.TextMatch{Text: n.content()}
+	if c, ok := n.attr("collation"); ok {
+		t.Collation = contentline.Collation(strings.ToLower(c))
+	}
+	if m, ok := n.attr("match-type"); ok {
+		t.Type = contentline.MatchType(strings.ToLower(m))
+	}
+	v, _ := n.attr("negate-condition")
+	t.Negate = v == "yes"
+	return t
+}
+
+// unsupported turns what a filter cannot do into the condition of its protocol, "supported-filter" or
+// "supported-collation" (RFC 4791, 7.8; RFC 6352, 8.6).
+func unsupported(space string, err error) error {
+	switch {
+	case errors.Is(err, contentline.ErrUnsupportedCollation):
+		return refuse(http.StatusForbidden, xml.Name{Space: space, Local: "supported-collation"}, "collation not supported")
+	case errors.Is(err, contentline.ErrUnsupportedFilter):
+		return refuse(http.StatusForbidden, xml.Name{Space: space, Local: "supported-filter"}, "filter not supported")
+	}
+	return err
+}
+
+// badFilter refuses an element that is not what the RFC's grammar says.
+func badFilter(space, detail string) error {
+	return refuse(http.StatusForbidden, xml.Name{Space: space, Local: "valid-filter"}, detail)
+}
+
+// results reads the nresults of a limit element; 0 if there is none.
+func results(limit *node, name xml.Name) (int, error) {
+	n := limit.child(name)
+	if n == nil {
+		return 0, nil
+	}
+	k, err := strconv.Atoi(trimmed(n))
+	if err != nil || k < 1 {
+		return 0, badRequest("nresults is no number above 0")
+	}
+	return k, nil
+}

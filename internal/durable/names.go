@@ -1,0 +1,82 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"holdfast"
+)
+
+// Rename moves a file durably. Without replace a taken name is ErrExists. Between directories a crash can
+// leave both names, never none: the new name is made durable before the old one's absence is.
+func Rename(fsys FS, from, to string, replace bool) error {
+	if err := fsys.Rename(from, to, replace); err != nil {
+		return err
+	}
+	if err := fsys.SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if filepath.Dir(from) != filepath.Dir(to) {
+		return fsys.SyncDir(filepath.Dir(from))
+	}
+	return nil
+}
+
+// Remove removes a file or an empty directory durably.
+func Remove(fsys FS, name string) error {
+	if err := fsys.Remove(name); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// MkdirAll makes a directory and those above it that are missing, each durable in its parent. It is
+// for init alone: a directory that should be there and is not is absent, not new.
+func MkdirAll(fsys FS, name string) error {
+	name = filepath.Clean(name)
+	parent := filepath.Dir(name)
+	if parent == name { // the root is always there
+		return nil
+	}
+	if _, err := fsys.Stat(parent); errors.Is(err, holdfast.ErrNotFound) {
+		if err := MkdirAll(fsys, parent); err != nil {
+			return err
+		}
+	}
+	err := fsys.Mkdir(name, DirPerm)
+	if errors.Is(err, holdfast.ErrExists) {
+		i, serr := fsys.Stat(name)
+		if serr != nil {
+			return serr
+		}
+		if !i.Mode.IsDir() {
+			return err
+		}
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent) // also when it was there: whoever made it may not have synced yet
+}
+
+// MkdirBelow makes the directories of rel that are missing below root, each durable in its parent, and
+// never root itself: without it the error wraps holdfast.ErrAbsent.
+func MkdirBelow(fsys FS, root, rel string) error {
+	if rel == "." || rel == "" {
+		return nil
+	}
+	if err := MkdirBelow(fsys, root, filepath.Dir(rel)); err != nil {
+		return err
+	}
+	name := filepath.Join(root, rel)
+	err := fsys.Mkdir(name, DirPerm)
+	switch {
+	case errors.Is(err, holdfast.ErrNotFound):
+		return fmt.Errorf("%w: %w", err, holdfast.ErrAbsent)
+	case err != nil && !errors.Is(err, holdfast.ErrExists):
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}

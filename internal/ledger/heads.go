@@ -1,0 +1,177 @@
+package ledger
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/durable"
+	"holdfast/internal/fence"
+)
+
+// headsEvery is how often the head files follow the durable heads. They are lower bounds: what they
+// name was durable, and there may be more.
+const headsEvery = 2 * time.Second
+
+// headFile is DIR/heads (docs/formats/heads.md): a witness beside store and mirrors.
+type headFile struct {
+	Format   string          `json:"format"`
+	Server   string          `json:"server"`
+	Instance string          `json:"instance"` // names this data directory in the mirrors' claims
+	Term     string          `json:"term,omitempty"`
+	Written  time.Time       `json:"written"`
+	Heads    []headFileEntry `json:"heads"`
+	Tokens   []headFileEntry `json:"tokens,omitempty"` // sync tokens that proved a loss
+}
+
+type headFileEntry struct {
+	Account holdfast.AccountID `json:"account"`
+	Epoch   holdfast.Epoch     `json:"epoch"`
+	Seq     holdfast.Seq       `json:"seq"`
+	Hash    string             `json:"hash"` // of a token: its first 16 digits
+}
+
+const headFormat = "holdfast heads 1"
+
+func headPath(cfg Config) string { return filepath.Join(cfg.Dir, "heads") }
+
+func createHeadFile(cfg Config) error {
+	id := instanceID()
+	b, err := json.MarshalIndent(headFile{Format: headFormat, Server: cfg.Server.String(), Instance: id, Heads: []headFileEntry{}}, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode head file: %w", err)
+	}
+	if err := durable.Create(durable.Disk, headPath(cfg), append(b, '\n'), durable.FilePerm); err != nil {
+		return fmt.Errorf("create head file: %w", err)
+	}
+	return nil
+}
+
+// readHeadFile reads DIR/heads. Missing is not empty: without it nobody knows whether the copies are old.
+func readHeadFile(cfg Config) (*headFile, error) {
+	b, err := os.ReadFile(headPath(cfg))
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = holdfast.ErrAbsent
+		}
+		return nil, fmt.Errorf("read head file %s: %w", headPath(cfg), err)
+	}
+	var f headFile
+	if err := json.Unmarshal(b, &f); err != nil || f.Format != headFormat || f.Instance == "" {
+		return nil, fmt.Errorf("head file %s is not readable: %w", headPath(cfg), holdfast.ErrCorrupt)
+	}
+	if f.Server != cfg.Server.String() {
+		return nil, fmt.Errorf("head file %s is of server %s, the configuration of %s: %w", headPath(cfg), f.Server, cfg.Server, holdfast.ErrAbsent)
+	}
+	for _, e := range slices.Concat(f.Heads, f.Tokens) {
+		if b, err := hex.DecodeString(e.Hash); err != nil || len(b) == 0 {
+			return nil, fmt.Errorf("head file %s: hash %q of account %s: %w", headPath(cfg), e.Hash, e.Account, holdfast.ErrCorrupt)
+		}
+	}
+	return &f, nil
+}
+
+func (f *headFile) witnesses() []fence.Witness { return entriesToWitnesses(f.Heads, "head file") }
+
+func (f *headFile) tokenWitnesses() []fence.Witness {
+	return entriesToWitnesses(f.Tokens, "sync token of a device")
+}
+
+func entriesToWitnesses(entries []headFileEntry, source string) []fence.Witness {
+	var ws []fence.Witness
+	for _, e := range entries {
+		prefix, _ := hex.DecodeString(e.Hash) // checked by readHeadFile
+		ws = append(ws, fence.Witness{Account: e.Account, Epoch: e.Epoch, Seq: e.Seq, Prefix: prefix, Source: source})
+	}
+	return ws
+}
+
+func (l *Ledger) tokenWitnesses() []fence.Witness {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Clone(l.tokens)
+}
+
+// keepHeads writes the head files while heads move.
+func (l *Ledger) keepHeads(ctx context.Context) {
+	t := time.NewTicker(headsEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := l.writeHeads(ctx); err != nil {
+			l.log.Warn("write head files", "err", err)
+		}
+	}
+}
+
+// writeHeads writes the durable heads to DIR/heads and to every mirror, if they moved. An account
+// whose fence is closed keeps the higher witness that closed it.
+func (l *Ledger) writeHeads(ctx context.Context) error {
+	l.mu.Lock()
+	if !l.headsDue || l.db == nil && len(l.tokens) == 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	l.headsDue = false
+	heads := make(map[holdfast.AccountID]holdfast.AccountHead, len(l.heads))
+	f := headFile{Format: headFormat, Server: l.cfg.Server.String(), Instance: l.instance, Term: l.term.String(), Written: l.now().UTC(), Heads: []headFileEntry{}}
+	for a, h := range l.heads {
+		if _, closed := l.shut[a]; !closed {
+			heads[a] = h
+			f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+		}
+	}
+	for _, w := range l.tokens {
+		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix)})
+	}
+	shut := len(l.shut) > 0
+	mirrors, positions := l.mirrors, slices.Clone(l.positions)
+	l.mu.Unlock()
+	err := l.replaceHeadFile(&f, shut)
+	for i, m := range mirrors {
+		if merr := m.WriteHeads(ctx, heads, positions[i]); merr != nil {
+			err = errors.Join(err, &mirrorError{m.Name(), merr})
+		}
+	}
+	if err != nil {
+		l.mu.Lock()
+		l.headsDue = true
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// replaceHeadFile writes DIR/heads. Of accounts that are closed it keeps what the file knew before.
+func (l *Ledger) replaceHeadFile(f *headFile, shut bool) error {
+	if shut {
+		old, err := readHeadFile(l.cfg)
+		if err != nil {
+			return err
+		}
+		for _, e := range old.Heads {
+			if !slices.ContainsFunc(f.Heads, func(n headFileEntry) bool { return n.Account == e.Account }) {
+				f.Heads = append(f.Heads, e)
+			}
+		}
+	}
+	slices.SortFunc(f.Heads, func(a, b headFileEntry) int { return int(min(max(int64(a.Account)-int64(b.Account), -1), 1)) })
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode head file: %w", err)
+	}
+	if err := durable.Replace(durable.Disk, headPath(l.cfg), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write head file: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast"
+	"holdfast/frame"
+	"holdfast/internal/mirror"
+	"holdfast/internal/store"
+)
+
+// Changes are put into a store being healed in transactions of at most so many, or so many bytes.
+const (
+	healBatch      = 2000
+	healBatchBytes = 32 << 20
+)
+
+// heal brings the store to what the mirrors have. It goes through the same Apply as a live write, so
+// bodies, names and ETags are identical and devices notice nothing (F5).
+func (p *proof) heal(ctx context.Context) error {
+	p.report.healBegan = p.ledger.now()
+	var failed error
+	for i, m := range p.session.mirrors {
+		if !p.ahead(p.recovered[i]) {
+			continue
+		}
+		h := &healer{proof: p, mirror: m}
+		err := h.replay(ctx)
+		p.report.healed(m.Name(), h.changes, h.blobs)
+		if err != nil {
+			failed = errors.Join(failed, &mirrorError{m.Name(), fmt.Errorf("heal: %w", err)})
+		}
+		if err := p.readStoreHeads(ctx); err != nil {
+			return err
+		}
+	}
+	p.report.healEnded = p.ledger.now()
+	if p.ledger.cfg.Unfenced {
+		return failed
+	}
+	for a, m := range p.merged {
+		if _, closed := p.shut[a]; closed || p.store[a].Head == m.Head || p.store[a].Head.Seq > m.Head.Seq {
+			continue
+		}
+		if failed != nil {
+			return failed // another attempt, or another mirror, may do it
+		}
+		p.close(a, fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq))
+	}
+	return nil
+}
+
+// ahead reports whether a mirror has changes that the store lacks.
+func (p *proof) ahead(rec *mirror.Recovered) bool {
+	for a, h := range rec.Heads {
+		if h.Head.Seq > p.store[a].Head.Seq {
+			return true
+		}
+	}
+	return false
+}
+
+// healer replays one mirror into the store.
+type healer struct {
+	proof   *proof
+	mirror  *mirror.Mirror
+	tx      *store.Tx
+	pending int
+	bytes   int
+	changes int
+	blobs   int
+}
+
+func (h *healer) replay(ctx context.Context) error {
+	have := func(a holdfast.AccountID) holdfast.AccountHead { return h.proof.store[a] }
+	err := h.mirror.Replay(ctx, have, func(r *mirror.Record) error { return h.apply(ctx, r) })
+	if h.tx == nil {
+		return err
+	}
+	// What was read before an error is good: each change was checked against the chain.
+	if cerr := h.tx.Commit(); cerr != nil {
+		return errors.Join(err, fmt.Errorf("commit: %w", cerr))
+	}
+	return err
+}
+
+// apply puts one change on the store, after its blobs.
+func (h *healer) apply(ctx context.Context, r *mirror.Record) error {
+	if _, closed := h.proof.shut[r.Account]; closed {
+		return nil
+	}
+	if h.proof.ledger.skipUnfenced(r.Account, r.Seq) {
+		return nil
+	}
+	c, err := frame.ParseChange(r.Payload)
+	if err != nil {
+		return err
+	}
+	for _, o := range c.Ops {
+		if o.Blob == nil {
+			continue
+		}
+		if err := h.blob(ctx, c.Account, *o.Blob); err != nil {
+			return err
+		}
+	}
+	if h.tx == nil {
+		if h.tx, err = h.proof.session.db.Begin(ctx); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+	}
+	if err := h.tx.Apply(c, r.Payload, r.Hash); err != nil {
+		err = fmt.Errorf("apply change %s of account %s: %w", r.Seq, r.Account, err)
+		err = errors.Join(err, h.tx.Rollback())
+		h.tx = nil
+		return err
+	}
+	h.changes++
+	h.pending++
+	if h.bytes += len(r.Payload); h.pending < healBatch && h.bytes < healBatchBytes {
+		return nil
+	}
+	tx := h.tx
+	h.tx, h.pending, h.bytes = nil, 0, 0
+	h.proof.ledger.progress(h.changes)
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// blob fetches a blob that the store lacks. One that no copy has is reported, not hidden: the
+// resource answers with an error until it is back, and the change keeps its place in the chain.
+func (h *healer) blob(ctx context.Context, a holdfast.AccountID, b frame.Blob) error {
+	l := h.proof.ledger
+	has, err := l.blobs.Has(ctx, a, b)
+	if err != nil {
+		return fmt.Errorf("look for blob %s: %w", b.Hash, err)
+	}
+	if has {
+		return nil
+	}
+	if err := l.healBlobFrom(ctx, h.mirror, a, b); err != nil {
+		if errors.Is(err, holdfast.ErrNotFound) || errors.Is(err, holdfast.ErrCorrupt) {
+			h.proof.report.missingBlobs++
+			l.log.Error("blob is in no readable copy", "account", a.String(), "blob", b.Hash.String(), "err", err)
+			return nil
+		}
+		return fmt.Errorf("heal blob %s: %w", b.Hash, err)
+	}
+	h.blobs++
+	return nil
+}

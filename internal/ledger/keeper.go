@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/bucket/dir"
+	"holdfast/internal/fence"
+)
+
+// How long the keeper waits before it tries again to open the fence.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 10 * time.Second
+)
+
+// keep is the life of the ledger: prove, serve, and when something is wrong prove again. It alone
+// opens and closes the store.
+func (l *Ledger) keep(ctx context.Context) {
+	defer close(l.ended)
+	headsDone := make(chan struct{})
+	hctx, stopHeads := context.WithCancel(ctx)
+	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	l.keepServing(ctx)
+	stopHeads()
+	<-headsDone
+	closeBuckets(l, append(l.buckets, l.blobs.home))
+}
+
+func (l *Ledger) keepServing(ctx context.Context) {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		began := l.now()
+		s, err := l.prove(ctx)
+		if err == nil {
+			wait = retryFirst
+			l.queue.open() // before anybody hears that the fence is open
+			l.setState(fence.Open, "")
+			err = s.serve(ctx)
+			l.endSession(s, err)
+			if err == nil {
+				return
+			}
+		}
+		if !l.survive(ctx, err) {
+			return
+		}
+		if !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
+			l.pause(ctx, wait)
+			wait = min(2*wait, retryMost)
+		}
+	}
+	l.dropStore()
+}
+
+// survive decides what an error leaves: false if this process can do no more.
+func (l *Ledger) survive(ctx context.Context, err error) bool {
+	var inMirror *mirrorError
+	switch {
+	case ctx.Err() != nil:
+		l.dropStore()
+		return false
+	case errors.Is(err, holdfast.ErrFatal):
+		l.setState(fence.Closed, "a disk failed, this process must restart: "+err.Error())
+		l.dropStore()
+		l.fatal <- err
+		return false
+	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
+		l.setState(fence.Closed, "another server has taken over: "+err.Error())
+		l.dropStore()
+		<-ctx.Done() // an operator decides which of the two goes on
+		return false
+	case errors.As(err, &inMirror) && l.hasStore():
+		l.setState(fence.Held, err.Error())
+		return true
+	}
+	l.setState(fence.Closed, err.Error())
+	l.dropStore()
+	return true
+}
+
+// demote moves the fence as soon as something failed, before any request hears of it.
+func (l *Ledger) demote(err error) {
+	var inMirror *mirrorError
+	if errors.As(err, &inMirror) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
+		l.setState(fence.Held, err.Error())
+		return
+	}
+	l.setState(fence.Closed, err.Error())
+}
+
+// errStoreGone marks an error after which healing should begin without delay.
+var errStoreGone = errors.New("store is gone")
+
+// pause waits, but not longer than until Close.
+func (l *Ledger) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed.
+func (l *Ledger) endSession(s *session, cause error) {
+	for i, lg := range s.logs {
+		end := lg.Close
+		if cause == nil {
+			end = func() error { return lg.Seal(context.Background()) }
+		}
+		if err := end(); err != nil {
+			// The log is complete without a seal: the next start reads its tail.
+			l.log.Warn("end log", "mirror", s.mirrors[i].Name(), "err", err)
+		}
+	}
+	if cause == nil {
+		l.setState(fence.Closed, "shutting down")
+		if err := l.writeHeads(context.Background()); err != nil {
+			l.log.Warn("write head files", "err", err)
+		}
+		l.dropStore()
+	}
+	select {
+	case <-l.alarm: // it was about this session
+	default:
+	}
+}
+
+func (l *Ledger) hasStore() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.db != nil
+}
+
+// dropStore waits for the last view and closes the store.
+func (l *Ledger) dropStore() {
+	l.mu.Lock()
+	db := l.db
+	l.db = nil
+	l.mu.Unlock()
+	if db == nil {
+		return
+	}
+	if err := db.end(); err != nil {
+		l.log.Warn("close store", "err", err)
+	}
+}
+
+// adopt makes a proven session the one that is served.
+func (l *Ledger) adopt(s *session, key []byte, shut map[holdfast.AccountID]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.db, l.mirrors, l.term, l.macKey, l.shut = s.db, s.mirrors, s.term, key, shut
+	old := l.buckets
+	l.positions, l.buckets = s.positions(), s.buckets
+	closeBuckets(l, old)
+	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
+	for a, h := range s.committed {
+		l.heads[a] = h
+		for w := range l.watchers[a] {
+			w.notify(h.Head)
+		}
+	}
+	l.headsDue = true
+}
+
+func closeBuckets(l *Ledger, buckets []*dir.Dir) {
+	for _, b := range buckets {
+		if err := b.Close(); err != nil {
+			l.log.Warn("close mirror's directory", "path", b.Path(), "err", err)
+		}
+	}
+}
+
+// storeError says that the store cannot be used as it is.
+func storeError(what string, err error) error {
+	return fmt.Errorf("%s: %w: %w", what, errStoreGone, err)
+}

@@ -1,0 +1,275 @@
+// Package ledger is the one door to the data. A change goes through Update: store commit, every
+// mirror durable, claims read, durable head moved and published, return (DESIGN.md section 3). A
+// read goes through View and sees nothing beyond the durable head.
+//
+// Invariants: L1-L3, L6, L8, L12, F1-F8 and the rules R1-R12 of the checked models, as far as one
+// process needs them. Its files: heads (head file, see docs/formats/heads.md) and incidents/ in the
+// data directory; all else belongs to store, blob and mirror.
+//
+// The life of a write: update.go (queue, commit), ship.go (mirrors, claims, acknowledgement).
+// The life of a process: keeper.go (start, held, closed), prove.go (claim, read, compare), heal.go.
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/bucket/dir"
+	"holdfast/internal/durable"
+	"holdfast/internal/fence"
+	"holdfast/internal/mirror"
+	"holdfast/internal/store"
+)
+
+// The nouns of the store that protocols see.
+type (
+	Resource   = store.Resource
+	Collection = store.Collection
+	Delta      = store.Delta
+)
+
+// MirrorConfig names one mirror: a directory, best on another disk or machine than the store.
+type MirrorConfig struct {
+	Name string // for people and logs
+	Path string
+}
+
+// Config says where a ledger lives.
+type Config struct {
+	Dir         string            // the data directory: store/, blobs/, heads, incidents/
+	Server      holdfast.ServerID // as init made it
+	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
+	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
+	Log         *slog.Logger
+	Now         func() time.Time // nil = time.Now; for people and reports, never for order
+
+	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
+	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
+	// temporary server; no configuration leads here.
+	Unfenced bool
+}
+
+const defaultMinFree = 32 << 20
+
+// Ledger is the open ledger of one data directory. All methods may be called at the same time.
+type Ledger struct {
+	cfg      Config
+	log      *slog.Logger
+	instance string // names this data directory in claims
+	blobs    *homeBlobs
+	queue    *queue
+	cancel   context.CancelFunc
+	ended    chan struct{} // closed when the keeper has ended
+	fatal    chan error
+	fault    func(step string) error // tests: called before and after each durable step
+	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+
+	mu        sync.RWMutex // guards all below
+	state     fence.State
+	reason    string
+	since     time.Time
+	changed   chan struct{} // closed and made anew whenever state changes
+	db        *sharedStore  // nil while closed
+	mirrors   []*mirror.Mirror
+	buckets   []*dir.Dir
+	positions []uint64 // of each mirror's log when the durable heads last moved
+	term      holdfast.Term
+	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
+	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
+	tokens    []fence.Witness                             // sync tokens that proved a loss
+	watchers  map[holdfast.AccountID]map[*Watcher]struct{}
+	macKey    []byte
+	info      []MirrorStatus
+	heals     []HealStatus
+	foreign   int // sync tokens refused for a wrong MAC or server
+	headsDue  bool
+}
+
+// Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
+// empty. An error leaves a directory that Open refuses; remove it and run init again.
+func Create(ctx context.Context, cfg Config) error {
+	if len(cfg.Mirrors) == 0 {
+		return fmt.Errorf("create ledger without a mirror: %w", holdfast.ErrInvalid)
+	}
+	for _, m := range cfg.Mirrors {
+		if err := createMirror(ctx, cfg, m); err != nil {
+			return fmt.Errorf("create mirror %s: %w", m.Name, err)
+		}
+	}
+	for _, d := range []string{"store", "blobs", "incidents"} {
+		if err := durable.MkdirAll(durable.Disk, filepath.Join(cfg.Dir, d)); err != nil {
+			return fmt.Errorf("create %s: %w", d, err)
+		}
+	}
+	st, err := store.Create(ctx, storeConfig(cfg))
+	if err != nil {
+		return fmt.Errorf("create store: %w", err)
+	}
+	if err := st.Close(); err != nil {
+		return fmt.Errorf("close new store: %w", err)
+	}
+	if err := createHeadFile(cfg); err != nil {
+		return err
+	}
+	l, err := Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = l.WaitOpen(ctx)
+	if err == nil {
+		err = l.createServer(ctx)
+	}
+	return errors.Join(err, l.Close(ctx))
+}
+
+// createServer makes account 0: the collections of the server's own records, and the key that signs sync tokens.
+func (l *Ledger) createServer(ctx context.Context) error {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // crypto/rand.Read never returns an error
+	_, err := l.Update(ctx, holdfast.Server, 0, func(tx *Tx) error {
+		if tx.Head().Head.Seq != 0 {
+			return fmt.Errorf("account 0: %w", holdfast.ErrExists)
+		}
+		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
+		var keys holdfast.CollectionID
+		for _, name := range []string{"accounts", "devices", keysCollection} {
+			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
+		}
+		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("create account 0: %w", err)
+	}
+	return nil
+}
+
+// Open starts the ledger of an existing data directory and returns at once. The fence is closed
+// until store and mirrors have been compared; until then View and Update return ErrFenced.
+func Open(ctx context.Context, cfg Config) (*Ledger, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MinFree == 0 {
+		cfg.MinFree = defaultMinFree
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	hf, err := readHeadFile(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	bl, err := openBlobs(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := &Ledger{
+		cfg: cfg, log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
+		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
+		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
+		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, tokens: hf.tokenWitnesses(),
+	}
+	for _, m := range cfg.Mirrors {
+		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
+	}
+	go l.keep(kctx)
+	return l, nil
+}
+
+// Close stops taking writes, finishes those under way, seals the logs and closes the store.
+func (l *Ledger) Close(ctx context.Context) error {
+	l.cancel()
+	select {
+	case <-l.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close ledger: %w", ctx.Err())
+	}
+}
+
+// WaitOpen waits until the fence is open, or returns why it does not open: ctx's error, or the
+// reason if only an operator can help.
+func (l *Ledger) WaitOpen(ctx context.Context) error {
+	for {
+		l.mu.RLock()
+		state, reason, changed := l.state, l.reason, l.changed
+		l.mu.RUnlock()
+		if state == fence.Open {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-l.ended:
+			return fmt.Errorf("fence closed: %s: %w", reason, holdfast.ErrFenced)
+		case <-ctx.Done():
+			return fmt.Errorf("fence %s: %s: %w", state, reason, ctx.Err())
+		}
+	}
+}
+
+// Fatal yields one error when this process must end with exit code 75: an fsync failed or a write's
+// outcome is unknown, so only a new process can prove from the medium what is true.
+func (l *Ledger) Fatal() <-chan error { return l.fatal }
+
+// step runs one durable step of the write path. Tests make it fail before, or after it was done.
+func (l *Ledger) step(name string, do func() error) error {
+	if l.fault == nil {
+		return do()
+	}
+	if err := l.fault("before " + name); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return l.fault("after " + name)
+}
+
+func (l *Ledger) now() time.Time { return l.cfg.Now() }
+
+// setState moves the fence and tells who waits for it.
+func (l *Ledger) setState(s fence.State, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state == s && l.reason == reason {
+		return
+	}
+	l.state, l.reason, l.since = s, reason, l.now()
+	close(l.changed)
+	l.changed = make(chan struct{})
+	if s == fence.Open {
+		l.log.Info("fence", "state", s.String())
+	} else {
+		l.log.Warn("fence", "state", s.String(), "reason", reason)
+	}
+}
+
+// raise tells the keeper that store or claim may be false; reads and writes stop at once.
+func (l *Ledger) raise(err error) {
+	l.mu.Lock()
+	if l.state != fence.Closed {
+		l.state, l.reason, l.since = fence.Closed, "checking: "+err.Error(), l.now()
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+	l.mu.Unlock()
+	select {
+	case l.alarm <- err:
+	default: // one is enough
+	}
+}
+
+func storeConfig(cfg Config) store.Config {
+	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log}
+}

@@ -1,0 +1,606 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast"
+)
+
+const person = holdfast.AccountID(7)
+
+// rig is a ledger in temporary directories, with what it acknowledged.
+type rig struct {
+	*Ledger
+	t     *testing.T
+	cfg   Config
+	cards holdfast.CollectionID
+	mu    sync.Mutex
+	acked map[string]string // name: body
+}
+
+func config(t *testing.T) Config {
+	t.Helper()
+	root := t.TempDir()
+	return Config{
+		Dir: filepath.Join(root, "data"), Server: holdfast.ServerID{1, 2, 3}, SegmentSize: 1 << 20, MinFree: 1,
+		Mirrors: []MirrorConfig{{Name: "disk2", Path: filepath.Join(root, "mirror")}},
+	}
+}
+
+func newRig(t *testing.T, edit ...func(*Config)) *rig {
+	t.Helper()
+	cfg := config(t)
+	for _, e := range edit {
+		e(&cfg)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, cfg: cfg, acked: map[string]string{}}
+	r.open()
+	if _, err := r.Update(t.Context(), person, 0, func(tx *Tx) error {
+		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindFile})
+		r.cards = tx.NewCollection(holdfast.Root, "contacts", holdfast.KindCard, nil)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// open starts the ledger and waits for its fence; it is closed when the test ends.
+func (r *rig) open() {
+	r.t.Helper()
+	l, err := Open(context.Background(), r.cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Ledger = l
+	r.t.Cleanup(func() { r.close(l) })
+	r.waitOpen()
+}
+
+func (r *rig) close(l *Ledger) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := l.Close(ctx); err != nil {
+		r.t.Error(err)
+	}
+}
+
+func (r *rig) waitOpen() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := r.WaitOpen(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// waitState waits until the fence is in a state.
+func (r *rig) waitState(want string) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		r.Ledger.mu.RLock()
+		state, changed, reason := r.state.String(), r.changed, r.reason
+		r.Ledger.mu.RUnlock()
+		if state == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			r.t.Fatalf("fence is %s (%s), want %s", state, reason, want)
+		}
+	}
+}
+
+// put writes one card; an acknowledged one is remembered.
+func (r *rig) put(name, body string) error {
+	_, err := r.Update(context.Background(), person, 1, func(tx *Tx) error {
+		tx.Put(r.cards, name, "text/vcard", 0, InlineBody([]byte(body)))
+		return nil
+	})
+	if err == nil {
+		r.mu.Lock()
+		r.acked[name] = body
+		r.mu.Unlock()
+	}
+	return err
+}
+
+func (r *rig) mustPut(name, body string) {
+	r.t.Helper()
+	if err := r.put(name, body); err != nil {
+		r.t.Fatalf("put %s: %v", name, err)
+	}
+}
+
+func (r *rig) get(name string) (body string, err error) {
+	err = r.View(context.Background(), person, func(v *View) error {
+		res, err := v.Resource(r.cards, name)
+		if err != nil {
+			return err
+		}
+		b, err := v.Body(res)
+		body = string(b)
+		return err
+	})
+	return body, err
+}
+
+// verify checks that everything acknowledged is there.
+func (r *rig) verify() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, want := range r.acked {
+		if got, err := r.get(name); err != nil || got != want {
+			r.t.Errorf("%s: got %.40q, %v; want %.40q", name, got, err, want)
+		}
+	}
+}
+
+func (r *rig) token() (token string, head holdfast.Head) {
+	r.t.Helper()
+	if err := r.View(context.Background(), person, func(v *View) (err error) {
+		head, err = v.LastChange(r.cards)
+		token = v.SyncToken(head)
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	return token, head
+}
+
+func (r *rig) parse(token string) (seq holdfast.Seq, err error) {
+	err = r.View(context.Background(), person, func(v *View) (err error) {
+		seq, err = v.ParseSyncToken(token)
+		return err
+	})
+	return seq, err
+}
+
+func (r *rig) incidents() []string {
+	r.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(r.cfg.Dir, "incidents"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestWriteReadRestart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a.vcf", "one")
+	r.mustPut("a.vcf", "two")
+	big := bytes.Repeat([]byte("photo "), 40_000)
+	body, err := r.PutBlob(t.Context(), person, bytes.NewReader(big), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Update(t.Context(), person, 1, func(tx *Tx) error {
+		tx.Put(r.cards, "big", "image/jpeg", 0, body)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.acked["big"] = string(big)
+	token, _ := r.token()
+	r.verify()
+	r.close(r.Ledger)
+	if _, err := r.get("a.vcf"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("read after close: got %v, want ErrFenced", err)
+	}
+	r.open()
+	r.verify()
+	if again, _ := r.token(); again != token {
+		t.Errorf("token after restart %s, before %s", again, token)
+	}
+	if got := r.incidents(); len(got) != 0 {
+		t.Errorf("an ordinary restart left incidents: %v", got)
+	}
+	if _, err := r.PutBlob(t.Context(), person, bytes.NewReader(big), 100_000); !errors.Is(err, holdfast.ErrTooLarge) {
+		t.Errorf("body over the limit: got %v, want ErrTooLarge", err)
+	}
+}
+
+func TestRefusalWritesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, before := r.token()
+	_, err := r.Update(t.Context(), person, 1, func(tx *Tx) error {
+		tx.Put(r.cards, "x", "", 0, InlineBody([]byte("x")))
+		return fmt.Errorf("not so: %w", holdfast.ErrPrecondition)
+	})
+	if !errors.Is(err, holdfast.ErrPrecondition) {
+		t.Errorf("got %v, want ErrPrecondition", err)
+	}
+	_, err = r.Update(t.Context(), person, 1, func(tx *Tx) error { panic("a broken caller") })
+	if err == nil || !strings.Contains(err.Error(), "a broken caller") {
+		t.Errorf("panic: got %v", err)
+	}
+	if head, err := r.Update(t.Context(), person, 1, func(*Tx) error { return nil }); err != nil || head.Seq != before.Seq {
+		t.Errorf("nothing recorded: got %v, %v; want seq %v", head, err, before.Seq)
+	}
+	if _, after := r.token(); after != before {
+		t.Errorf("head moved from %v to %v", before, after)
+	}
+	r.mustPut("y", "y")
+}
+
+// Row 10 of the fault matrix, F7: the store is removed under a running server with writers.
+func TestStoreRemovedWhileRunning(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("first", "1")
+	token, head := r.token()
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	var count atomic.Int64
+	warm := make(chan struct{})
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				name := fmt.Sprintf("w%d-%d", w, i)
+				if err := r.put(name, name+" body"); err != nil {
+					if !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrNotDurable) {
+						t.Errorf("put: %v", err)
+						return
+					}
+					time.Sleep(time.Millisecond) // a client that honours Retry-After
+				} else if count.Add(1) == 50 {
+					close(warm)
+				}
+				if body, err := r.get("first"); err != nil && !errors.Is(err, holdfast.ErrFenced) || err == nil && body != "1" {
+					t.Errorf("get: %q, %v", body, err)
+					return
+				}
+			}
+		})
+	}
+	<-warm
+	entries, err := filepath.Glob(filepath.Join(r.cfg.Dir, "store", "*"))
+	if err != nil || len(entries) == 0 {
+		t.Fatal("no store to remove")
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.waitState("closed")
+	r.waitOpen()
+	after := count.Load()
+	for count.Load() < after+50 && !t.Failed() {
+		time.Sleep(time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	r.verify()
+	if seq, err := r.parse(token); err != nil || seq != head.Seq {
+		t.Errorf("token from before: %v, %v; want %v", seq, err, head.Seq)
+	}
+	if got := r.incidents(); len(got) != 1 || !strings.HasSuffix(got[0], "-heal.md") {
+		t.Errorf("incidents: %v", got)
+	}
+	t.Logf("acknowledged %d, healed %+v", len(r.acked), r.Status().Heals)
+	r.close(r.Ledger)
+	r.open()
+	r.verify()
+}
+
+// Rows 9, 11, 12: at a start the store is absent, emptied, garbage, or an old copy.
+func TestStoreBadAtStart(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, store, old string){
+		"removed": func(t *testing.T, store, _ string) { must(t, os.RemoveAll(store)) },
+		"emptied": func(t *testing.T, store, _ string) {
+			must(t, os.RemoveAll(store))
+			must(t, os.Mkdir(store, 0o700))
+		},
+		"zeroed": func(t *testing.T, store, _ string) {
+			f := filepath.Join(store, "holdfast.db")
+			st, err := os.Stat(f)
+			must(t, err)
+			must(t, os.WriteFile(f, make([]byte, st.Size()), 0o600))
+		},
+		"old copy": func(t *testing.T, store, old string) {
+			must(t, os.RemoveAll(store))
+			must(t, os.CopyFS(store, os.DirFS(old)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.mustPut("a", "1")
+			r.close(r.Ledger)
+			store, old := filepath.Join(r.cfg.Dir, "store"), filepath.Join(t.TempDir(), "old")
+			must(t, os.CopyFS(old, os.DirFS(store)))
+			r.open()
+			for i := range 20 {
+				r.mustPut(fmt.Sprint("b", i), "2")
+			}
+			token, head := r.token()
+			r.close(r.Ledger)
+			damage(t, store, old)
+			r.open()
+			r.verify()
+			if seq, err := r.parse(token); err != nil || seq != head.Seq {
+				t.Errorf("token from before: %v, %v; want %v", seq, err, head.Seq)
+			}
+			if len(r.incidents()) == 0 {
+				t.Error("no incident report")
+			}
+			r.mustPut("c", "3")
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Row 14, F2: a mirror that is not there is held, never taken for an empty one; it resumes by itself.
+func TestMirrorAway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	path := r.cfg.Mirrors[0].Path
+	must(t, os.Rename(path, path+".away"))
+	if err := r.put("b", "2"); !errors.Is(err, holdfast.ErrNotDurable) {
+		t.Errorf("write without the mirror: got %v, want ErrNotDurable", err)
+	}
+	r.waitState("held")
+	if got, err := r.get("a"); err != nil || got != "1" {
+		t.Errorf("read while held: %q, %v", got, err)
+	}
+	if err := r.put("c", "3"); !errors.Is(err, holdfast.ErrNotDurable) {
+		t.Errorf("write while held: got %v, want ErrNotDurable", err)
+	}
+	must(t, os.Mkdir(path, 0o700)) // the mount point without its disk
+	if err := r.put("c", "3"); !errors.Is(err, holdfast.ErrNotDurable) {
+		t.Errorf("write with an empty mount point: got %v, want ErrNotDurable", err)
+	}
+	if entries, err := os.ReadDir(path); err != nil || len(entries) != 0 {
+		t.Errorf("the empty mount point was written to: %v, %v", entries, err)
+	}
+	must(t, os.Remove(path))
+	must(t, os.Rename(path+".away", path))
+	r.waitState("open")
+	r.mustPut("d", "4")
+	r.verify()
+}
+
+// At a start without its mirror nothing is proven, so nothing is served.
+func TestStartWithoutMirror(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	path := r.cfg.Mirrors[0].Path
+	must(t, os.Rename(path, path+".away"))
+	l, err := Open(t.Context(), r.cfg)
+	must(t, err)
+	r.Ledger = l
+	t.Cleanup(func() { r.close(l) })
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := r.WaitOpen(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("opened without its mirror: %v", err)
+	}
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("read: got %v, want ErrFenced", err)
+	}
+	must(t, os.Rename(path+".away", path))
+	r.waitOpen()
+	r.verify()
+}
+
+// Store and mirror rolled back together: the head file knows, and the account stays closed.
+func TestHeadFileIsAWitness(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	store, mirror, old := filepath.Join(r.cfg.Dir, "store"), r.cfg.Mirrors[0].Path, t.TempDir()
+	must(t, os.CopyFS(filepath.Join(old, "store"), os.DirFS(store)))
+	must(t, os.CopyFS(filepath.Join(old, "mirror"), os.DirFS(mirror)))
+	r.open()
+	r.mustPut("b", "2")
+	r.close(r.Ledger)
+	for dst, src := range map[string]string{store: "store", mirror: "mirror"} {
+		must(t, removeAll(dst))
+		must(t, os.CopyFS(dst, os.DirFS(filepath.Join(old, src))))
+	}
+	r.open()
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("read of the rolled back account: got %v, want ErrFenced", err)
+	}
+	if s := r.Status(); len(s.Closed) != 1 || s.State != "open" {
+		t.Errorf("status %+v: want one account closed, the others open (F8)", s)
+	}
+	r.close(r.Ledger)
+	r.open()
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("after one more restart: got %v, want ErrFenced", err)
+	}
+}
+
+// removeAll also removes what a mirror made read-only.
+func removeAll(dir string) error {
+	return os.RemoveAll(dir)
+}
+
+// F4: what each kind of sync token gets.
+func TestSyncTokens(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	good, head := r.token()
+	if seq, err := r.parse(good); err != nil || seq != head.Seq {
+		t.Errorf("good token: %v, %v", seq, err)
+	}
+	for name, token := range map[string]string{
+		"empty":   "",
+		"foreign": "http://sabre.io/ns/sync/12",
+		"uuid":    "0F0C9F0A-58A5-4F50-9E2F-7A6A9B2B7D11",
+		"short":   good[:40],
+	} {
+		if _, err := r.parse(token); !errors.Is(err, holdfast.ErrToken) {
+			t.Errorf("%s: got %v, want ErrToken", name, err)
+		}
+	}
+	last := good[:len(good)-1] + string("01"[btoi(good[len(good)-1] == '0')])
+	if _, err := r.parse(last); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("wrong MAC: got %v, want ErrFenced", err)
+	}
+	if _, err := r.get("a"); err != nil {
+		t.Errorf("a wrong MAC closed the account: %v", err)
+	}
+	if n := r.Status().Foreign; n != 1 {
+		t.Errorf("status counts %d foreign tokens, want 1", n)
+	}
+	var ahead string
+	must(t, r.View(t.Context(), person, func(v *View) error {
+		ahead = v.SyncToken(holdfast.Head{Seq: head.Seq + 5, Hash: head.Hash})
+		return nil
+	}))
+	if _, err := r.parse(ahead); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("token ahead: got %v, want ErrFenced", err)
+	}
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("after proof of loss the account answers %v, want ErrFenced", err)
+	}
+	if err := r.View(t.Context(), holdfast.Server, func(*View) error { return nil }); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	r.close(r.Ledger)
+	r.open()
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("a restart forgot the witness: %v", err)
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Row 18: a copy of the data directory is started on the same mirror. The first server must stop.
+func TestTwoServersOneMirror(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	copied := r.cfg
+	copied.Dir = filepath.Join(t.TempDir(), "copy")
+	must(t, os.CopyFS(copied.Dir, os.DirFS(r.cfg.Dir)))
+	second := &rig{t: t, cfg: copied, cards: r.cards, acked: map[string]string{"a": "1"}}
+	second.open()
+	second.mustPut("b", "2")
+	if err := r.put("c", "3"); err == nil {
+		t.Error("the first server still acknowledges")
+	}
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("the first server still shows data: %v", err)
+	}
+	second.verify()
+	if got := r.Status(); got.State != "closed" {
+		t.Errorf("first server is %s: %s", got.State, got.Reason)
+	}
+}
+
+// A data directory that was replaced (restored elsewhere, under another instance) finds itself fenced.
+func TestTakenOver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	hf, err := os.ReadFile(filepath.Join(r.cfg.Dir, "heads"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(r.cfg.Dir, "heads"), bytes.Replace(hf, []byte(r.instance), []byte("00000000deadbeef"), 1), 0o600))
+	l, err := Open(t.Context(), r.cfg)
+	must(t, err)
+	defer r.close(l)
+	r.Ledger = l
+	r.waitReason("taken over")
+}
+
+func (r *rig) waitReason(text string) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		r.Ledger.mu.RLock()
+		changed, reason := r.changed, r.reason
+		r.Ledger.mu.RUnlock()
+		if strings.Contains(reason, text) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			r.t.Fatalf("reason is %q, want %q", reason, text)
+		}
+	}
+}
+
+func TestBlobHealedFromMirror(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	big := make([]byte, 300_000)
+	_, _ = rand.Read(big)
+	body, err := r.PutBlob(t.Context(), person, bytes.NewReader(big), 1<<20)
+	must(t, err)
+	_, err = r.Update(t.Context(), person, 1, func(tx *Tx) error {
+		tx.Put(r.cards, "big", "image/jpeg", 0, body)
+		return nil
+	})
+	must(t, err)
+	r.acked["big"] = string(big)
+	path := filepath.Join(r.cfg.Dir, "blobs", person.String(), body.Hash.String())
+	damaged := bytes.Clone(big)
+	damaged[200_000] ^= 1
+	for name, damage := range map[string]func() error{
+		"removed":   func() error { return os.Remove(path) },
+		"cut":       func() error { return os.Truncate(path, 1000) },
+		"bit flip":  func() error { return errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, damaged, 0o600)) },
+		"directory": func() error { return os.RemoveAll(filepath.Dir(path)) },
+	} {
+		must(t, damage())
+		r.verify()
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, big) {
+			t.Errorf("%s: not healed on disk: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,440 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"holdfast"
+	"holdfast/frame"
+	"holdfast/internal/durable"
+	"holdfast/internal/fence"
+	"holdfast/internal/mirror"
+	"holdfast/internal/store"
+)
+
+// errTakenOver says that the newest claim of a mirror is not of this data directory.
+var errTakenOver = errors.New("the mirrors belong to another data directory now")
+
+// proof is one attempt to open the fence. Its order is R1 and F10: claim the next term in every
+// mirror, then read all of them to their ends, heal the store, append what the mirrors lack, look at
+// the claims once more. Start, restart, outage and takeover are this one procedure.
+type proof struct {
+	ledger    *Ledger
+	session   *session
+	recovered []*mirror.Recovered
+	merged    map[holdfast.AccountID]holdfast.AccountHead // what the mirrors have together
+	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
+	shut      map[holdfast.AccountID]string
+	heads     *headFile
+	report    report
+}
+
+// prove opens the fence or says why not.
+func (l *Ledger) prove(ctx context.Context) (*session, error) {
+	p := &proof{ledger: l, session: &session{ledger: l}, shut: map[holdfast.AccountID]string{}}
+	p.report.began = l.now()
+	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
+	if err != nil {
+		return nil, err
+	}
+	p.heads = hf
+	if err := p.all(ctx); err != nil {
+		p.abandon(err)
+		return nil, err
+	}
+	return p.session, nil
+}
+
+func (p *proof) all(ctx context.Context) error {
+	if err := p.openMirrors(ctx); err != nil {
+		return err
+	}
+	if err := p.claim(ctx); err != nil {
+		return err
+	}
+	if err := p.readMirrors(ctx); err != nil {
+		return err
+	}
+	if err := p.openStore(ctx); err != nil {
+		return err
+	}
+	return p.equalise(ctx)
+}
+
+// equalise makes store and mirrors equal and hands the session to the ledger.
+func (p *proof) equalise(ctx context.Context) error {
+	if err := p.compare(ctx); err != nil {
+		return err
+	}
+	if p.unfenced() {
+		return p.open(ctx)
+	}
+	if err := p.judgeWitnesses(ctx); err != nil {
+		return err
+	}
+	if err := p.startLogs(ctx); err != nil {
+		return err
+	}
+	if err := p.shipTails(ctx); err != nil {
+		return err
+	}
+	return p.open(ctx)
+}
+
+// unfenced forgets the mirrors after a loss, as a server does that has none (Config.Unfenced).
+func (p *proof) unfenced() bool {
+	if !p.ledger.cfg.Unfenced || p.report.storeProblem == nil {
+		return false
+	}
+	p.session.mirrors = nil
+	return true
+}
+
+// open is the last look at the claims (W3), then the session is the ledger's.
+func (p *proof) open(ctx context.Context) error {
+	if err := p.session.look(ctx); err != nil {
+		return err
+	}
+	if err := p.session.db.SetTerm(ctx, p.session.term); err != nil {
+		return storeError("write term", err)
+	}
+	p.session.committed = p.store
+	key, err := p.ledger.readTokenKey(ctx, p.session.db.Store, p.store[holdfast.Server].Head)
+	if err != nil {
+		return storeError("read account 0", err)
+	}
+	if err := p.ledger.writeReport(&p.report, p.shut); err != nil {
+		return err
+	}
+	select {
+	case <-p.ledger.alarm: // raised before this was proven
+	default:
+	}
+	p.ledger.adopt(p.session, key, p.shut)
+	return nil
+}
+
+// abandon closes what this attempt opened. A store that was open before stays open: it is still true.
+func (p *proof) abandon(cause error) {
+	for _, lg := range p.session.logs {
+		if err := lg.Close(); err != nil {
+			p.ledger.log.Warn("close log", "err", err, "cause", cause)
+		}
+	}
+	closeBuckets(p.ledger, p.session.buckets)
+	if p.session.db == nil || p.ledger.hasStore() {
+		return
+	}
+	if err := p.session.db.end(); err != nil {
+		p.ledger.log.Warn("close store", "err", err, "cause", cause)
+	}
+}
+
+// openMirrors opens every mirror. One that is absent is never taken for an empty one (F2).
+func (p *proof) openMirrors(ctx context.Context) error {
+	l := p.ledger
+	seen := map[string]string{}
+	var first error
+	for i, cfg := range l.cfg.Mirrors {
+		m, b, err := openMirror(ctx, l.cfg, cfg)
+		l.noteMirror(i, m, err)
+		if err != nil {
+			if first == nil {
+				first = &mirrorError{cfg.Name, err}
+			}
+			continue
+		}
+		p.session.buckets = append(p.session.buckets, b)
+		if other, ok := seen[m.ID()]; ok {
+			return fmt.Errorf("mirrors %s and %s are the same place: one copy is not two: %w", other, cfg.Name, holdfast.ErrInvalid)
+		}
+		seen[m.ID()] = cfg.Name
+		p.session.mirrors = append(p.session.mirrors, m)
+	}
+	return first
+}
+
+// claim takes the next term in every mirror (R1, R7: all of them, as K is m).
+func (p *proof) claim(ctx context.Context) error {
+	l := p.ledger
+	var newest uint64
+	for _, m := range p.session.mirrors {
+		claims, err := m.Terms(ctx)
+		if err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+		if len(claims) == 0 {
+			continue
+		}
+		last := claims[len(claims)-1]
+		newest = max(newest, last.Term.Number)
+		if !strings.Contains(last.Note, l.instance) {
+			return &mirrorError{m.Name(), fmt.Errorf("term %d was claimed by %s (process %d, %s): %w",
+				last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
+		}
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
+	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
+	l.mu.Lock() // reads of a held server go on; they must not take our own next claim for somebody else's
+	l.term, l.mirrors = p.session.term, nil
+	l.mu.Unlock()
+	for _, m := range p.session.mirrors {
+		if err := m.Claim(ctx, p.session.term, "instance "+l.instance); err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+	}
+	return nil
+}
+
+// readMirrors reads every mirror to its end and merges their heads.
+func (p *proof) readMirrors(ctx context.Context) error {
+	p.merged = map[holdfast.AccountID]holdfast.AccountHead{}
+	for _, m := range p.session.mirrors {
+		rec, err := m.Recover(ctx)
+		if err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+		p.recovered = append(p.recovered, rec)
+		p.report.noteMirror(m.Name(), rec)
+		for a, h := range rec.Heads {
+			have, ok := p.merged[a]
+			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
+				p.close(a, "two mirrors have different data under one number")
+			}
+			if !ok || h.Head.Seq > have.Head.Seq {
+				p.merged[a] = h
+			}
+		}
+	}
+	return nil
+}
+
+// close closes one account's own fence; the others go on (F8).
+func (p *proof) close(a holdfast.AccountID, why string) {
+	if _, ok := p.shut[a]; !ok {
+		p.shut[a] = why
+	}
+}
+
+// openStore opens the store, or makes an empty one to heal if the mirrors prove that there was one.
+func (p *proof) openStore(ctx context.Context) error {
+	l := p.ledger
+	l.mu.RLock()
+	p.session.db = l.db
+	l.mu.RUnlock()
+	if p.session.db != nil { // only a mirror was missing; this store is the one we committed to
+		return nil
+	}
+	st, err := store.Open(ctx, storeConfig(l.cfg))
+	switch {
+	case err == nil:
+	case errors.Is(err, holdfast.ErrAbsent), errors.Is(err, holdfast.ErrCorrupt):
+		p.report.storeProblem = err
+		if len(p.merged) == 0 {
+			return fmt.Errorf("the store is unusable and the mirrors have nothing: nothing can be served: %w: %w", err, holdfast.ErrFenced)
+		}
+		if st, err = l.replaceStore(ctx, err); err != nil {
+			return fmt.Errorf("make a new store: %w", err)
+		}
+	default:
+		return fmt.Errorf("open store: %w", err)
+	}
+	p.session.db = share(st)
+	return nil
+}
+
+// replaceStore moves what is left of the store to incidents/ and makes an empty one in its place.
+func (l *Ledger) replaceStore(ctx context.Context, why error) (*store.Store, error) {
+	path := filepath.Join(l.cfg.Dir, "store")
+	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
+		aside := filepath.Join(l.cfg.Dir, "incidents", "store-"+l.now().UTC().Format("20060102T150405.000Z"))
+		if err := durable.MkdirAll(durable.Disk, filepath.Dir(aside)); err != nil {
+			return nil, err
+		}
+		if err := durable.Rename(durable.Disk, path, aside, false); err != nil {
+			return nil, fmt.Errorf("move the damaged store aside: %w", err)
+		}
+		l.log.Error("damaged store moved aside", "path", aside, "err", why)
+	}
+	if err := durable.MkdirAll(durable.Disk, path); err != nil {
+		return nil, err
+	}
+	return store.Create(ctx, storeConfig(l.cfg))
+}
+
+// compare judges every account and heals the store where the mirrors are ahead.
+func (p *proof) compare(ctx context.Context) error {
+	if err := p.readStoreHeads(ctx); err != nil {
+		return err
+	}
+	behind := false
+	for a, m := range p.merged {
+		v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
+		if err != nil {
+			return storeError("compare", err)
+		}
+		switch v {
+		case fence.Fork:
+			p.close(a, fmt.Sprintf("store and mirror have different data under one number (%s and %s)", p.store[a].Head, m.Head))
+		case fence.MirrorAhead:
+			behind = true
+		}
+	}
+	if !behind {
+		return nil
+	}
+	if err := p.heal(ctx); err != nil {
+		return err
+	}
+	return p.readStoreHeads(ctx)
+}
+
+func (p *proof) readStoreHeads(ctx context.Context) error {
+	heads, err := p.session.db.Heads(ctx)
+	if err != nil {
+		return storeError("read heads", err)
+	}
+	p.store = make(map[holdfast.AccountID]holdfast.AccountHead, len(heads))
+	for _, h := range heads {
+		p.store[h.Account] = h
+	}
+	return nil
+}
+
+// hashAt reads the store's chain.
+func (p *proof) hashAt(ctx context.Context, a holdfast.AccountID, s holdfast.Seq) (h holdfast.Hash, err error) {
+	r, err := p.session.db.Read(ctx)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return r.HashAt(a, s)
+}
+
+// judgeWitnesses asks everything outside store and mirrors that knows a head. An account whose
+// witness knows more than all copies has lost acknowledged data: its fence stays closed.
+func (p *proof) judgeWitnesses(ctx context.Context) error {
+	all := append(p.heads.witnesses(), p.ledger.tokenWitnesses()...)
+	for i, rec := range p.recovered {
+		for _, h := range rec.Witness {
+			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+		}
+	}
+	for _, w := range all {
+		v, err := w.Judge(p.store[w.Account], func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, w.Account, s) })
+		if err != nil {
+			return storeError("judge witness", err)
+		}
+		if v != fence.Equal {
+			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
+			p.report.lost = append(p.report.lost, w)
+		}
+	}
+	return nil
+}
+
+func witness(h holdfast.AccountHead, source string) fence.Witness {
+	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
+}
+
+// startLogs begins this term's log in every mirror; its first checkpoint says what the mirror has.
+func (p *proof) startLogs(ctx context.Context) error {
+	for i, m := range p.session.mirrors {
+		lg, err := m.StartLog(ctx, p.session.term, p.recovered[i].Heads)
+		if err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+		p.session.logs = append(p.session.logs, lg)
+	}
+	return nil
+}
+
+// shipTails appends to each mirror what the store has and it lacks (R10, R12), blobs first (L7).
+func (p *proof) shipTails(ctx context.Context) error {
+	for i, m := range p.session.mirrors {
+		for a, h := range p.store {
+			if _, closed := p.shut[a]; closed {
+				continue
+			}
+			from := p.recovered[i].Heads[a].Head.Seq + 1
+			if from > h.Head.Seq {
+				continue
+			}
+			n, err := p.shipTail(ctx, i, h, from)
+			if err != nil {
+				var own *mirrorError
+				if errors.As(err, &own) {
+					return err
+				}
+				return storeError("read tail", err)
+			}
+			p.report.shipped(m.Name(), n)
+		}
+	}
+	return nil
+}
+
+// shipTail appends changes from..head of one account to the log of mirror i.
+func (p *proof) shipTail(ctx context.Context, i int, h holdfast.AccountHead, from holdfast.Seq) (n int, err error) {
+	r, err := p.session.db.Read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	var frames []mirror.Frame
+	size := 0
+	flush := func() error {
+		if len(frames) == 0 {
+			return nil
+		}
+		if err := p.session.logs[i].Append(ctx, frames); err != nil {
+			return &mirrorError{p.session.mirrors[i].Name(), err}
+		}
+		n, frames, size = n+len(frames), nil, 0
+		return nil
+	}
+	err = r.Changes(h.Account, from, h.Head.Seq, func(seq holdfast.Seq, hash holdfast.Hash, payload []byte) error {
+		c, err := frame.ParseChange(payload)
+		if err != nil {
+			return err
+		}
+		if err := p.shipBlobs(ctx, p.session.mirrors[i], c); err != nil {
+			return err
+		}
+		frames = append(frames, mirror.Frame{Account: h.Account, Epoch: c.Epoch, Seq: seq, Hash: hash, Term: c.Term, Payload: payload})
+		if size += len(payload); len(frames) >= maxBatch || size >= maxBatchBytes {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return n, err
+	}
+	return n, flush()
+}
+
+func (p *proof) shipBlobs(ctx context.Context, m *mirror.Mirror, c *frame.Change) error {
+	for _, o := range c.Ops {
+		if o.Blob == nil {
+			continue
+		}
+		has, err := m.HasBlob(ctx, c.Account, *o.Blob)
+		if err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+		if has {
+			continue
+		}
+		if err := p.ledger.mirrorBlob(ctx, m, c.Account, *o.Blob); err != nil {
+			return &mirrorError{m.Name(), err}
+		}
+	}
+	return nil
+}

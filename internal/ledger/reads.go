@@ -1,0 +1,217 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"holdfast"
+	"holdfast/frame"
+	"holdfast/internal/store"
+)
+
+// reads are the questions that View and Tx answer alike: one account, as of one seq. What is not
+// there is ErrNotFound.
+type reads struct {
+	r       *store.Reader
+	account holdfast.AccountID
+	at      holdfast.Seq
+	ledger  *Ledger
+}
+
+// Collection returns a collection by its id.
+func (q *reads) Collection(id holdfast.CollectionID) (*Collection, error) {
+	return q.r.Collection(q.account, id, q.at)
+}
+
+// Child returns the collection of one name directly below parent.
+func (q *reads) Child(parent holdfast.CollectionID, name string) (*Collection, error) {
+	return q.r.Child(q.account, parent, name, q.at)
+}
+
+// Children returns the collections directly below parent, sorted by name.
+func (q *reads) Children(parent holdfast.CollectionID) ([]Collection, error) {
+	return q.r.Children(q.account, parent, q.at)
+}
+
+// Resource returns the thin row of a member of collection c.
+func (q *reads) Resource(c holdfast.CollectionID, name string) (*Resource, error) {
+	return q.r.Resource(q.account, c, name, q.at)
+}
+
+// ByUID returns the thin row of the member of collection c that has a UID.
+func (q *reads) ByUID(c holdfast.CollectionID, uid string) (*Resource, error) {
+	return q.r.ByUID(q.account, c, uid, q.at)
+}
+
+// Resources returns at most limit members of collection c, sorted bytewise by name, from the first name above after.
+func (q *reads) Resources(c holdfast.CollectionID, after string, limit int) ([]Resource, error) {
+	return q.r.Resources(q.account, c, after, limit, q.at)
+}
+
+// Body returns the body of r, verified against its hash. A blob is read whole: use OpenBody for what may be large.
+func (q *reads) Body(r *Resource) ([]byte, error) {
+	if !r.IsBlob() {
+		return q.r.Body(r)
+	}
+	return q.ledger.readBlob(context.Background(), r)
+}
+
+// View is one account at its durable head. It is valid only inside the function it was given to.
+type View struct {
+	reads
+	head holdfast.AccountHead
+}
+
+// Head returns the durable head this view shows.
+func (v *View) Head() holdfast.AccountHead { return v.head }
+
+// OpenBody opens the body of r for reading; the result outlives the view. A damaged blob ends in ErrCorrupt, never in EOF.
+func (v *View) OpenBody(r *Resource) (io.ReadSeekCloser, error) {
+	if r.IsBlob() {
+		return v.ledger.openBlob(context.Background(), r)
+	}
+	b, err := v.r.Body(r)
+	if err != nil {
+		return nil, err
+	}
+	return inlineReader(b), nil
+}
+
+// Changed returns what differs in collection c between since and this view, in order of seq, at most
+// limit members, and the head reached: that of the view, or an earlier one if there is more to come.
+func (v *View) Changed(c holdfast.CollectionID, since holdfast.Seq, limit int) ([]Delta, holdfast.Head, error) {
+	d, reached, err := v.r.Changed(v.account, c, since, v.at, limit)
+	if err != nil {
+		return nil, holdfast.Head{}, err
+	}
+	if reached >= v.at {
+		return d, v.head.Head, nil
+	}
+	h, err := v.headAt(reached)
+	return d, h, err
+}
+
+// LastChange returns the head at the newest change of collection c or one of its direct members.
+func (v *View) LastChange(c holdfast.CollectionID) (holdfast.Head, error) {
+	seq, err := v.r.LastChange(v.account, c, v.at)
+	if err != nil {
+		return holdfast.Head{}, err
+	}
+	return v.headAt(seq)
+}
+
+func (v *View) headAt(s holdfast.Seq) (holdfast.Head, error) {
+	switch s {
+	case v.at:
+		return v.head.Head, nil
+	case 0:
+		return holdfast.Head{}, nil
+	}
+	h, err := v.r.HashAt(v.account, s)
+	return holdfast.Head{Seq: s, Hash: h}, err
+}
+
+// Usage returns how many resources the account holds, and the bytes of their bodies.
+func (v *View) Usage() (resources, bytes int64, err error) { return v.r.Usage(v.account) }
+
+// Digest returns the order-independent digest of a collection's members: equal digests, equal contents.
+func (v *View) Digest(c holdfast.CollectionID) (holdfast.Hash, error) {
+	return v.r.Digest(v.account, c)
+}
+
+// Tx is the newest state of one account, which may not be durable yet, and what is to be done to it.
+// Reads do not see what this Tx has recorded.
+type Tx struct {
+	reads
+	head holdfast.AccountHead
+	ops  []frame.Op
+	err  error
+}
+
+// Head returns the head that the change will extend.
+func (t *Tx) Head() holdfast.AccountHead { return t.head }
+
+// Put creates or replaces the body of a resource. contentType may be empty; modified is in
+// milliseconds since 1970 UTC. Properties of an existing resource stay.
+func (t *Tx) Put(c holdfast.CollectionID, name, contentType string, modified int64, b Body) {
+	op := frame.Op{Type: frame.OpPut, Collection: c, Name: name, ContentType: contentType, Modified: modified}
+	switch {
+	case b.blob != nil:
+		op.Blob = b.blob
+	case b.inline != nil:
+		op.Body = b.inline
+	default:
+		t.fail(fmt.Errorf("put %q without a body: %w", name, holdfast.ErrInvalid))
+	}
+	t.add(op)
+}
+
+// PutCopy makes a resource of the body and properties that r has, also from another collection.
+func (t *Tx) PutCopy(c holdfast.CollectionID, name string, r *Resource) {
+	op := frame.Op{Type: frame.OpPut, Collection: c, Name: name, ContentType: r.ContentType, Modified: r.Modified, Props: r.Props}
+	if op.Props == nil {
+		op.Props = []holdfast.Property{}
+	}
+	if r.IsBlob() {
+		op.Blob = &frame.Blob{Hash: r.Body, Size: r.Size}
+	} else {
+		b, err := t.r.Body(r)
+		t.fail(err)
+		op.Body = b
+	}
+	t.add(op)
+}
+
+// Delete removes a resource.
+func (t *Tx) Delete(c holdfast.CollectionID, name string) {
+	t.add(frame.Op{Type: frame.OpDelete, Collection: c, Name: name})
+}
+
+// SetProperties replaces the dead properties of a resource; its body and ETag stay.
+func (t *Tx) SetProperties(c holdfast.CollectionID, name string, props []holdfast.Property) {
+	if props == nil {
+		props = []holdfast.Property{}
+	}
+	t.add(frame.Op{Type: frame.OpSetProperties, Collection: c, Name: name, Props: props})
+}
+
+// NewCollection creates a collection below parent and returns its id, which is never used again.
+func (t *Tx) NewCollection(parent holdfast.CollectionID, name string, k holdfast.Kind, props []holdfast.Property) holdfast.CollectionID {
+	// Unique for ever without a counter: the seq of the change that makes it, and the place in that change.
+	id := holdfast.CollectionID(uint64(t.head.Head.Seq+1)*frame.MaxOps + uint64(len(t.ops)))
+	t.PutCollection(&Collection{ID: id, Parent: parent, Name: name, Kind: k, Props: props})
+	return id
+}
+
+// PutCollection creates a collection, or replaces name, place and properties of the one with c's id.
+func (t *Tx) PutCollection(c *Collection) {
+	props := c.Props
+	if props == nil {
+		props = []holdfast.Property{}
+	}
+	t.add(frame.Op{
+		Type: frame.OpPutCollection, Collection: c.ID, Parent: c.Parent, Kind: c.Kind, Name: c.Name,
+		Modified: t.ledger.now().UnixMilli(), Props: props,
+	})
+}
+
+// DeleteCollection removes a collection and all below it.
+func (t *Tx) DeleteCollection(id holdfast.CollectionID) {
+	t.add(frame.Op{Type: frame.OpDeleteCollection, Collection: id})
+}
+
+func (t *Tx) add(op frame.Op) {
+	if len(t.ops) >= frame.MaxOps {
+		t.fail(fmt.Errorf("more than %d operations in one change: %w", frame.MaxOps, holdfast.ErrTooLarge))
+		return
+	}
+	t.ops = append(t.ops, op)
+}
+
+// fail refuses the whole change with the first error.
+func (t *Tx) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}

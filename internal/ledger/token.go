@@ -1,0 +1,153 @@
+package ledger
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"holdfast"
+	"holdfast/internal/fence"
+	"holdfast/internal/store"
+)
+
+// A sync token is a URI, docs/formats/sync-token.md:
+//
+//	holdfast:1/<server>/<account>/<epoch>/<seq>/<first 8 bytes of hash>/<first 16 bytes of HMAC-SHA-256>
+const (
+	tokenScheme    = "holdfast:1/"
+	tokenParts     = 6
+	prefixSize     = 8
+	macSize        = 16
+	maxToken       = 200
+	keysCollection = "keys"
+	tokenKeyName   = "sync-token"
+)
+
+// SyncToken returns the token for a head of this view's account (RFC 6578, 4: it is a URI).
+func (v *View) SyncToken(h holdfast.Head) string {
+	t := fmt.Sprintf("%s%s/%s/%d/%s/%x", tokenScheme, v.ledger.cfg.Server, v.account, v.head.Epoch, h.Seq, h.Hash[:prefixSize])
+	return t + "/" + v.ledger.tokenMAC(t)
+}
+
+func (l *Ledger) tokenMAC(t string) string {
+	l.mu.RLock()
+	key := l.macKey
+	l.mu.RUnlock()
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(t))
+	return hex.EncodeToString(m.Sum(nil)[:macSize])
+}
+
+// ParseSyncToken returns the seq a token stands for. ErrToken: not our form, or of another account: a full listing is right.
+// ErrFenced: another server's token or a wrong MAC (this request alone), or proof that acknowledged
+// data is gone, in which case the account's fence closes (F4).
+func (v *View) ParseSyncToken(s string) (holdfast.Seq, error) {
+	rest, ok := strings.CutPrefix(s, tokenScheme)
+	parts := strings.Split(rest, "/")
+	if !ok || len(s) > maxToken || len(parts) != tokenParts {
+		return 0, fmt.Errorf("not a token of this program: %w", holdfast.ErrToken)
+	}
+	account, err1 := strconv.ParseUint(parts[1], 16, 64)
+	epoch, err2 := strconv.ParseUint(parts[2], 10, 32)
+	seq, err3 := strconv.ParseUint(parts[3], 16, 64)
+	prefix, err4 := hex.DecodeString(parts[4])
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || len(prefix) != prefixSize {
+		return 0, fmt.Errorf("not a token of this program: %w", holdfast.ErrToken)
+	}
+	signed := s[:len(s)-len(parts[5])-1]
+	if parts[0] != v.ledger.cfg.Server.String() || !hmac.Equal([]byte(parts[5]), []byte(v.ledger.tokenMAC(signed))) {
+		v.ledger.countForeign()
+		return 0, fmt.Errorf("token of another server, or with a wrong signature: %w", holdfast.ErrFenced)
+	}
+	if holdfast.AccountID(account) != v.account {
+		return 0, fmt.Errorf("token of another account: %w", holdfast.ErrToken)
+	}
+	w := fence.Witness{Account: v.account, Epoch: holdfast.Epoch(epoch), Seq: holdfast.Seq(seq), Prefix: prefix, Source: "sync token of a device"}
+	verdict, err := w.Judge(v.head, func(s holdfast.Seq) (holdfast.Hash, error) { return v.r.HashAt(v.account, s) })
+	if err != nil {
+		return 0, err
+	}
+	if verdict != fence.Equal {
+		if v.ledger.cfg.Unfenced {
+			return 0, fmt.Errorf("unknown token: %w", holdfast.ErrToken)
+		}
+		v.ledger.shutByToken(w)
+		return 0, fmt.Errorf("a device knows change %s of account %s, the server does not: %w", w.Seq, v.account, holdfast.ErrFenced)
+	}
+	return w.Seq, nil
+}
+
+// countForeign counts a token that this server never signed, for the status page.
+func (l *Ledger) countForeign() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.foreign++
+}
+
+// shutByToken closes one account's fence: a device proved that acknowledged data is gone. The witness
+// is kept in the head file, so that a restart does not forget it.
+func (l *Ledger) shutByToken(w fence.Witness) {
+	l.mu.Lock()
+	_, known := l.shut[w.Account]
+	if !known {
+		l.shut[w.Account] = fmt.Sprintf("%s proves that change %d was acknowledged and is gone", w.Source, w.Seq)
+		l.tokens = append(l.tokens, w)
+		l.headsDue = true
+	}
+	l.mu.Unlock()
+	if !known {
+		l.log.Error("sync token ahead of the head: acknowledged data is gone, account closed", "account", w.Account.String(), "seq", w.Seq.String())
+		l.reportToken(w)
+	}
+}
+
+type tokenKey struct {
+	Key []byte `json:"key"`
+}
+
+func encodeTokenKey(key []byte) []byte {
+	b, _ := json.Marshal(tokenKey{key}) // bytes always marshal
+	return b
+}
+
+// readTokenKey reads the key that signs sync tokens from a proven store. A new server has none
+// before account 0 is made; then it returns nil.
+func (l *Ledger) readTokenKey(ctx context.Context, st *store.Store, head holdfast.Head) (key []byte, err error) {
+	if head.Seq == 0 {
+		return nil, nil
+	}
+	r, err := st.Read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the key of sync tokens: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	q := reads{r: r, account: holdfast.Server, at: head.Seq, ledger: l}
+	b, err := q.record(keysCollection, tokenKeyName)
+	if err != nil {
+		return nil, fmt.Errorf("read the key of sync tokens: %w", err)
+	}
+	var k tokenKey
+	if err := json.Unmarshal(b, &k); err != nil || len(k.Key) < 16 {
+		return nil, fmt.Errorf("the key of sync tokens is not readable: %w", holdfast.ErrCorrupt)
+	}
+	return k.Key, nil
+}
+
+// record returns the body of a resource in a collection directly below the account's root.
+func (q *reads) record(collection, name string) ([]byte, error) {
+	c, err := q.Child(holdfast.Root, collection)
+	if err != nil {
+		return nil, err
+	}
+	r, err := q.Resource(c.ID, name)
+	if err != nil {
+		return nil, err
+	}
+	return q.Body(r)
+}

@@ -1,0 +1,147 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"holdfast"
+	"holdfast/internal/fence"
+	"holdfast/internal/mirror"
+)
+
+// View shows fn one account at its durable head, in one consistent snapshot. Nothing else reads the
+// store. Errors before fn runs: ErrFenced (the store may be false: answer 503) and ErrNotFound (no
+// such account). fn must not keep the view while bytes go to a slow client.
+func (l *Ledger) View(ctx context.Context, a holdfast.AccountID, fn func(v *View) error) error {
+	db, mirrors, term, head, err := l.reading(a)
+	if err != nil {
+		return err
+	}
+	defer db.release()
+	if err := l.provenForReading(ctx, db, mirrors, term); err != nil {
+		return err
+	}
+	r, err := db.Read(ctx)
+	if err != nil {
+		return l.readFailed(fmt.Errorf("begin read: %w", err))
+	}
+	v := &View{reads: reads{r: r, account: a, at: head.Head.Seq, ledger: l}, head: head}
+	if err = v.verify(); err == nil {
+		err = fn(v)
+	}
+	return l.readFailed(errors.Join(err, r.Close()))
+}
+
+// reading returns what a view needs, with the store acquired.
+func (l *Ledger) reading(a holdfast.AccountID) (*sharedStore, []*mirror.Mirror, holdfast.Term, holdfast.AccountHead, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var none holdfast.AccountHead
+	if l.state == fence.Closed || l.db == nil {
+		return nil, nil, l.term, none, fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
+	}
+	if why, ok := l.shut[a]; ok {
+		return nil, nil, l.term, none, fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
+	}
+	h, ok := l.heads[a]
+	if !ok || h.Head.Seq == 0 {
+		return nil, nil, l.term, none, fmt.Errorf("account %s: %w", a, holdfast.ErrNotFound)
+	}
+	if !l.db.acquire() {
+		return nil, nil, l.term, none, fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
+	}
+	return l.db, l.mirrors, l.term, h, nil
+}
+
+// provenForReading is R2 and R5: the path still leads to the store that was verified, and nobody has
+// claimed the mirrors since. A mirror that cannot be read makes the server held, not its reads false.
+func (l *Ledger) provenForReading(ctx context.Context, db *sharedStore, mirrors []*mirror.Mirror, term holdfast.Term) error {
+	if err := db.Linked(); err != nil {
+		err = fmt.Errorf("store: %w", err)
+		l.raise(err)
+		return fmt.Errorf("%w: %w", err, holdfast.ErrFenced)
+	}
+	for _, m := range mirrors {
+		if err := m.CheckTerm(ctx, term); errors.Is(err, holdfast.ErrFenced) && l.currentTerm() == term {
+			err = &mirrorError{m.Name(), err}
+			l.raise(err)
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) currentTerm() holdfast.Term {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.term
+}
+
+// verify is R8: the snapshot's head is at or above the durable head, with its hash below it.
+func (v *View) verify() error {
+	got, err := v.r.Head(v.account)
+	if err != nil {
+		return fmt.Errorf("read head: %w", err)
+	}
+	hash := got.Head.Hash
+	if got.Head.Seq > v.head.Head.Seq {
+		if hash, err = v.r.HashAt(v.account, v.head.Head.Seq); err != nil {
+			return fmt.Errorf("read hash at the durable head: %w", err)
+		}
+	}
+	if got.Head.Seq < v.head.Head.Seq || hash != v.head.Head.Hash {
+		err := &holdfast.HeadMismatchError{Account: v.account, Store: got.Head, Mirror: v.head.Head, Where: "the durable head"}
+		v.ledger.raise(err)
+		return err
+	}
+	return nil
+}
+
+// readFailed raises the alarm when an error of a read means that the store is damaged.
+func (l *Ledger) readFailed(err error) error {
+	if err != nil && (errors.Is(err, holdfast.ErrCorrupt) || errors.Is(err, holdfast.ErrFatal)) {
+		l.raise(err)
+	}
+	return err
+}
+
+// Watcher yields the durable head of one account whenever it moved; heads in between may be skipped.
+type Watcher struct {
+	C      <-chan holdfast.Head
+	c      chan holdfast.Head
+	ledger *Ledger
+	a      holdfast.AccountID
+}
+
+// Watch starts telling of an account's durable head. Stop must be called.
+func (l *Ledger) Watch(a holdfast.AccountID) *Watcher {
+	c := make(chan holdfast.Head, 1)
+	w := &Watcher{C: c, c: c, ledger: l, a: a}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers[a] == nil {
+		l.watchers[a] = map[*Watcher]struct{}{}
+	}
+	l.watchers[a][w] = struct{}{}
+	return w
+}
+
+// Stop ends the watch.
+func (w *Watcher) Stop() {
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	delete(w.ledger.watchers[w.a], w)
+	if len(w.ledger.watchers[w.a]) == 0 {
+		delete(w.ledger.watchers, w.a)
+	}
+}
+
+// notify replaces what was not yet taken; the caller holds the ledger's lock, so it is the only sender.
+func (w *Watcher) notify(h holdfast.Head) {
+	select {
+	case <-w.c:
+	default:
+	}
+	w.c <- h
+}

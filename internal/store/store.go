@@ -1,0 +1,302 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"holdfast"
+)
+
+const fileName = "holdfast.db"
+
+// Config says where a store is and whose.
+type Config struct {
+	Path    string            // its directory, which exists
+	Server  holdfast.ServerID // the store belongs to this server
+	Log     *slog.Logger      // nil discards
+	Readers int               // connections for reading; 0 is 4
+
+	// CheckTime bounds the check of the whole file that Open does: 0 is 2 seconds, negative is no
+	// bound. A file too large for it is opened all the same; Check does the whole.
+	CheckTime time.Duration
+}
+
+// Store is an open database. Its methods are safe for concurrent use.
+type Store struct {
+	cfg  Config
+	log  *slog.Logger
+	id   [16]byte
+	file fileID // of the database
+	wal  fileID // of its write-ahead log
+
+	near holdfast.Seq // nearSeqs; tests lower it
+
+	db      *sql.DB
+	write   chan *conn // holds the one connection that writes, when nobody does
+	read    chan *conn // holds the connections that nobody reads with
+	check   *checkpointer
+	broken  atomic.Pointer[error] // the first ErrFatal
+	closing chan struct{}
+	once    sync.Once
+	closed  error
+}
+
+// fileID tells a file from any other that may come to have its name.
+type fileID struct{ dev, ino uint64 }
+
+func statFile(name string) (fileID, int64, error) {
+	st, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fileID{}, 0, fmt.Errorf("look at %s: %w", name, holdfast.ErrAbsent)
+	case err != nil:
+		return fileID{}, 0, fmt.Errorf("look at %s: %w: %w", name, holdfast.ErrAbsent, err)
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || !st.Mode().IsRegular() {
+		return fileID{}, 0, fmt.Errorf("look at %s: not a regular file: %w", name, holdfast.ErrAbsent)
+	}
+	return fileID{uint64(sys.Dev), sys.Ino}, st.Size(), nil
+}
+
+// Create makes the store of cfg.Server in the existing, empty directory cfg.Path and opens it.
+// ErrExists: the directory holds anything. ErrAbsent: there is no such directory.
+func Create(ctx context.Context, cfg Config) (*Store, error) {
+	entries, err := os.ReadDir(cfg.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("create store: %s: %w", cfg.Path, holdfast.ErrAbsent)
+	case err != nil:
+		return nil, fmt.Errorf("create store: %w", err)
+	case len(entries) > 0:
+		return nil, fmt.Errorf("create store: %s is not empty, it has %s: %w", cfg.Path, entries[0].Name(), holdfast.ErrExists)
+	}
+	if err := createFile(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("create store: %w", err)
+	}
+	if err := syncDir(cfg.Path); err != nil {
+		return nil, fmt.Errorf("create store: %w", err)
+	}
+	return Open(ctx, cfg)
+}
+
+// createFile makes the tables and the marker in one transaction: a crash leaves no half store that
+// Open would take.
+func createFile(ctx context.Context, cfg Config) (err error) {
+	uri, err := dsn(filepath.Join(cfg.Path, fileName), "rwc")
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", uri)
+	if err != nil {
+		return sqlError("open database", err)
+	}
+	db.SetMaxIdleConns(-1)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	c, err := connect(ctx, db, writerCacheKiB)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never returns an error
+	if err := c.run("PRAGMA journal_mode = WAL"); err != nil {
+		return err
+	}
+	if err := c.run("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	for _, q := range append([]string{
+		fmt.Sprintf("PRAGMA application_id = %d", applicationID),
+		fmt.Sprintf("PRAGMA user_version = %d", schemaVersion),
+	}, sqlite.schema()...) {
+		if err := c.run(q); err != nil {
+			return err
+		}
+	}
+	for name, value := range map[string][]byte{
+		metaSchema: binary.LittleEndian.AppendUint64(nil, schemaVersion),
+		metaServer: cfg.Server[:],
+		metaStore:  id[:],
+		metaTerm:   make([]byte, 16),
+	} {
+		if err := c.one("INSERT INTO meta (name, value) VALUES (?1, ?2)", name, value); err != nil {
+			return err
+		}
+	}
+	return c.run("COMMIT")
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open directory: %w", err)
+	}
+	if err := d.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("sync directory %s: %w: %w", path, holdfast.ErrFatal, err), d.Close())
+	}
+	return d.Close()
+}
+
+// Open opens an existing store; it never creates one. ErrAbsent: there is none, it has no marker,
+// it is another server's, or it cannot be written. ErrCorrupt: it is not a database, it is damaged,
+// or a newer program made it.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Readers <= 0 {
+		cfg.Readers = 4
+	}
+	if cfg.CheckTime == 0 {
+		cfg.CheckTime = 2 * time.Second
+	}
+	s := &Store{
+		cfg: cfg, log: cfg.Log.With("pkg", "store"), near: nearSeqs,
+		write: make(chan *conn, 1), read: make(chan *conn, cfg.Readers), closing: make(chan struct{}),
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", cfg.Path, errors.Join(err, s.dropConns()))
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	name := filepath.Join(s.cfg.Path, fileName)
+	before, size, err := statFile(name)
+	if err != nil {
+		return err
+	}
+	if size == 0 { // SQLite would take it for a new database and remove the log beside it
+		return fmt.Errorf("%s is empty: %w", name, holdfast.ErrCorrupt)
+	}
+	uri, err := dsn(name, "rw")
+	if err != nil {
+		return err
+	}
+	if s.db, err = sql.Open("sqlite", uri); err != nil {
+		return sqlError("open database", err)
+	}
+	s.db.SetMaxOpenConns(s.cfg.Readers + 2)
+	s.db.SetMaxIdleConns(-1)
+	w, err := connect(ctx, s.db, writerCacheKiB)
+	if err != nil {
+		return err
+	}
+	s.write <- w
+	if err := s.prove(ctx, w); err != nil {
+		return err
+	}
+	for range s.cfg.Readers {
+		r, err := connect(ctx, s.db, readerCacheKiB)
+		if err != nil {
+			return err
+		}
+		s.read <- r
+	}
+	c, err := connect(ctx, s.db, checkCacheKiB)
+	if err != nil {
+		return err
+	}
+	s.check = newCheckpointer(s, c)
+	// The connections lead to the file that had the name before and has it still.
+	if s.file, _, err = statFile(name); err != nil {
+		return err
+	}
+	if s.file != before {
+		return fmt.Errorf("%s was replaced while it was opened: %w", name, holdfast.ErrAbsent)
+	}
+	s.wal, _, err = statFile(name + "-wal")
+	return err
+}
+
+// dropConns closes what is open of a store that nobody uses.
+func (s *Store) dropConns() error {
+	var errs []error
+	if s.check != nil {
+		errs = append(errs, s.check.stop())
+	}
+	for _, pool := range []chan *conn{s.read, s.write} {
+		for len(pool) > 0 {
+			errs = append(errs, (<-pool).close())
+		}
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close waits for the writer and all readers, brings the log into the database and closes it. It
+// removes no file: the -wal and -shm files stay beside the database, even if another store's files
+// have their names by now.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.closing)
+		w := <-s.write
+		readers := make([]*conn, 0, s.cfg.Readers)
+		for range s.cfg.Readers {
+			readers = append(readers, <-s.read)
+		}
+		for _, r := range readers {
+			s.closed = errors.Join(s.closed, r.close())
+		}
+		s.closed = errors.Join(s.closed, s.check.stop())
+		s.check = nil
+		if s.failed() == nil && s.Linked() == nil {
+			s.closed = errors.Join(s.closed, w.run("PRAGMA wal_checkpoint(TRUNCATE)"))
+		}
+		s.closed = errors.Join(s.closed, w.close(), s.dropConns())
+	})
+	return s.closed
+}
+
+// ID returns the random number that Create gave to this database.
+func (s *Store) ID() [16]byte { return s.id }
+
+// Linked returns nil if the path still leads to the files this Store has open, else ErrAbsent: they
+// were removed or replaced, and what is written now is lost with the process. It costs two stats.
+func (s *Store) Linked() error {
+	name := filepath.Join(s.cfg.Path, fileName)
+	for _, f := range []struct {
+		name string
+		id   fileID
+	}{{name, s.file}, {name + "-wal", s.wal}} {
+		id, _, err := statFile(f.name)
+		if err != nil {
+			return err
+		}
+		if id != f.id {
+			return fmt.Errorf("%s is another file now: %w", f.name, holdfast.ErrAbsent)
+		}
+	}
+	return nil
+}
+
+// failed returns the error that ended this store's writing, or nil.
+func (s *Store) failed() error {
+	if e := s.broken.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// note remembers the first ErrFatal and returns err.
+func (s *Store) note(err error) error {
+	if errors.Is(err, holdfast.ErrFatal) && s.broken.CompareAndSwap(nil, &err) {
+		s.log.Error("store failed, it must be opened anew", "err", err)
+	}
+	return err
+}

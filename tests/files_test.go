@@ -1,0 +1,256 @@
+package clients
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCadaver: put, ls, mkcol, move, get and delete with cadaver; plain HTTP sees the same.
+func TestCadaver(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	p := newProgram(t)
+	host, _, _ := strings.Cut(s.addr, ":")
+	p.write(".netrc", fmt.Sprintf("machine %s login alice password %q\n", host, s.passwords["alice"]))
+	cadaver := func(script ...string) string {
+		out := p.run(strings.Join(append(script, "quit"), "\n")+"\n", "cadaver", "http://"+s.addr+"/dav/alice/Files/")
+		if strings.Contains(out, "failed") {
+			t.Fatalf("cadaver %q:\n%s", script, out)
+		}
+		return out
+	}
+	letter := "Dear all,\nå 🥪\n"
+	p.write("letter.txt", letter)
+	cadaver("mkcol old", "put letter.txt", "put letter.txt old/copy.txt")
+	c := s.client("alice")
+	c.get(t, "/dav/alice/Files/letter.txt", letter)
+	c.get(t, "/dav/alice/Files/old/copy.txt", letter)
+	if out := cadaver("ls"); !strings.Contains(out, "letter.txt") || !strings.Contains(out, "old") {
+		t.Errorf("ls: %s", out)
+	}
+	c.put(t, "/dav/alice/Files/letter.txt", "changed elsewhere")
+	cadaver("get letter.txt back.txt", "move old/copy.txt moved.txt", "delete letter.txt", "rmcol old")
+	if got, err := os.ReadFile(p.path("back.txt")); err != nil || string(got) != "changed elsewhere" {
+		t.Errorf("get: %q, %v", got, err)
+	}
+	c.get(t, "/dav/alice/Files/moved.txt", letter)
+	for _, path := range []string{"letter.txt", "old/", "old/copy.txt"} {
+		c.must(t, []int{404}, "GET", "/dav/alice/Files/"+path, nil)
+	}
+}
+
+// TestRclone: copy a tree up, check it, sync a changed tree, and bring it down on another device.
+func TestRclone(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	device := func() *program {
+		p := newProgram(t)
+		hidden := strings.TrimSpace(p.run("", "rclone", "obscure", s.passwords["alice"]))
+		p.write("rclone.conf", fmt.Sprintf("[hf]\ntype = webdav\nvendor = other\nurl = http://%s/dav/alice/Files\nuser = alice\npass = %s\n", s.addr, hidden))
+		return p
+	}
+	rclone := func(p *program, args ...string) {
+		p.run("", append([]string{"rclone", "--config", p.path("rclone.conf"), "--retries", "1"}, args...)...)
+	}
+	a, b := device(), device()
+	big := bytes.Repeat([]byte("0123456789abcdef"), 300_000) // 4.8 MB: a blob
+	a.write("tree/big.bin", string(big))
+	a.write("tree/deep/er/odd name + 100% å.txt", "odd")
+	a.write("tree/empty.txt", "")
+	for i := range 40 {
+		a.write(fmt.Sprintf("tree/many/%d.txt", i), fmt.Sprint("file ", i))
+	}
+	rclone(a, "copy", a.path("tree"), "hf:tree")
+	rclone(a, "check", "--download", a.path("tree"), "hf:tree")
+
+	if err := os.Remove(a.path("tree/many/7.txt")); err != nil {
+		t.Fatal(err)
+	}
+	a.write("tree/many/8.txt", "changed and longer than before")
+	a.write("tree/new.txt", "new")
+	rclone(a, "sync", a.path("tree"), "hf:tree")
+	rclone(b, "sync", "hf:tree", b.path("tree"))
+	want, got := readTree(t, a.path("tree")), readTree(t, b.path("tree"))
+	if len(got) != len(want) {
+		t.Errorf("the other device has %d files, want %d", len(got), len(want))
+	}
+	for name, body := range want {
+		if !bytes.Equal(got[name], body) {
+			t.Errorf("%s on the other device: %d bytes %.60q, want %d bytes %.60q", name, len(got[name]), got[name], len(body), body)
+		}
+	}
+	rclone(b, "check", "--download", b.path("tree"), "hf:tree")
+	rclone(b, "purge", "hf:tree")
+	s.client("alice").must(t, []int{404}, "GET", "/dav/alice/Files/tree/new.txt", nil)
+}
+
+// readTree returns every file below a directory by its path.
+func readTree(t *testing.T, root string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		files[rel], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// TestDavfs: the files as a mounted disk.
+func TestDavfs(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	p := newProgram(t)
+	at := p.path("disk")
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + s.addr + "/dav/alice/Files/"
+	cache := dirOf(t, "davfs2") // mount.davfs gives up root for this user
+	p.write("secrets", fmt.Sprintf("%s alice %q\n", url, s.passwords["alice"]))
+	p.write("davfs2.conf", fmt.Sprintf("secrets %s\ncache_dir %s\ndelay_upload 0\nuse_locks 1\nask_auth 0\n",
+		p.path("secrets"), cache))
+	c := s.client("alice")
+	c.put(t, "/dav/alice/Files/there.txt", "from elsewhere")
+	if out, code := p.try("", "mount.davfs", "-o", "conf="+p.path("davfs2.conf"), url, at); code != 0 {
+		t.Fatalf("this test needs root, /dev/fuse and davfs2; mount.davfs: %s", out)
+	}
+	mounted := true
+	unmount := func() {
+		if mounted {
+			mounted = false
+			p.run("", "umount", at)
+		}
+	}
+	t.Cleanup(func() {
+		if mounted {
+			_ = exec.Command("umount", "-l", at).Run() // the test has failed already
+		}
+	})
+	if got, err := os.ReadFile(filepath.Join(at, "there.txt")); err != nil || string(got) != "from elsewhere" {
+		t.Errorf("read through the disk: %q, %v", got, err)
+	}
+	if err := os.Mkdir(filepath.Join(at, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(at, "folder", "a file.txt"), []byte("written through the disk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(at, "there.txt"), filepath.Join(at, "folder", "moved.txt")); err != nil {
+		t.Fatal(err)
+	}
+	unmount() // waits until everything has been uploaded
+	c.get(t, "/dav/alice/Files/folder/a file.txt", "written through the disk")
+	c.get(t, "/dav/alice/Files/folder/moved.txt", "from elsewhere")
+	c.must(t, []int{404}, "GET", "/dav/alice/Files/there.txt", nil)
+}
+
+// dirOf makes a temporary directory shared with the group of a user of the system.
+func dirOf(t *testing.T, name string) string {
+	t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatalf("%v (make deps installs it)", err)
+	}
+	dir, err := os.MkdirTemp("", "holdfast-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, 0o770)); err != nil {
+		t.Fatalf("this test needs root: %v", err)
+	}
+	return dir
+}
+
+// TestLitmus runs the public WebDAV suite: all of its tests pass.
+func TestLitmus(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	p := newProgram(t)
+	out, _ := p.try("", "litmus", "-k", "http://"+s.addr+"/dav/alice/Files/", "alice", s.passwords["alice"])
+	suites := regexp.MustCompile(`(?m)^<- summary for .*: of (\d+) tests run: (\d+) passed, (\d+) failed`).FindAllStringSubmatch(out, -1)
+	passed, failed := 0, 0 // its exit code tells only of the last suite
+	for _, suite := range suites {
+		ok, err1 := strconv.Atoi(suite[2])
+		bad, err2 := strconv.Atoi(suite[3])
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		passed, failed = passed+ok, failed+bad
+	}
+	t.Logf("litmus: %d passed, %d failed", passed, failed)
+	const all = 104 // of litmus 0.13
+	if passed != all || failed != 0 {
+		lines := regexp.MustCompile(`(?m)^.*(FAIL|WARNING).*$`).FindAllString(out, -1)
+		t.Errorf("litmus: %d passed, %d failed; want %d and 0:\n%s", passed, failed, all, strings.Join(lines, "\n"))
+	}
+}
+
+// TestAccountsApart: one account neither reads nor changes another's, and a wrong password gets nowhere.
+func TestAccountsApart(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	alice, bob := s.client("alice"), s.client("bob")
+	secret := card("secret", "Secret", "of alice")
+	alice.put(t, "/dav/alice/contacts/secret.vcf", secret)
+	refused := []int{403, 404}
+	for _, method := range []string{"GET", "PUT", "DELETE", "PROPFIND", "PROPPATCH", "MKCOL", "REPORT", "LOCK"} {
+		for _, path := range []string{"/dav/alice/contacts/secret.vcf", "/dav/alice/contacts/", "/dav/alice/"} {
+			a := bob.must(t, refused, method, path, nil)
+			if bytes.Contains(a.body, []byte("of alice")) || bytes.Contains(a.body, []byte("secret.vcf</")) {
+				t.Errorf("%s %s as bob shows alice's data: %q", method, path, a.body)
+			}
+		}
+	}
+	for _, method := range []string{"COPY", "MOVE"} {
+		bob.must(t, refused, method, "/dav/alice/contacts/secret.vcf", nil, "Destination", bob.base+"/dav/bob/contacts/stolen.vcf")
+		bob.put(t, "/dav/bob/contacts/own.vcf", card("own", "Own", "of bob"))
+		bob.must(t, refused, method, "/dav/bob/contacts/own.vcf", nil, "Destination", bob.base+"/dav/alice/contacts/planted.vcf")
+	}
+	alice.get(t, "/dav/alice/contacts/secret.vcf", secret)
+	if members, err := alice.list("/dav/alice/contacts/"); err != nil || len(members) != 1 {
+		t.Errorf("alice's address book after bob's tries: %v, %v", members, err)
+	}
+
+	wrong := s.client("alice")
+	wrong.password = "wrong"
+	a := wrong.must(t, []int{401}, "PROPFIND", "/dav/alice/contacts/", nil, "Depth", "1")
+	if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Basic ") {
+		t.Errorf("401 with WWW-Authenticate %q, want Basic", a.header.Get("WWW-Authenticate"))
+	}
+	s.eventually(30*time.Second, "the right password still works", func() error {
+		a, err := alice.do("GET", "/dav/alice/contacts/secret.vcf", nil)
+		if err != nil {
+			return err
+		}
+		return a.want(200)
+	})
+}
