@@ -30,7 +30,7 @@ var layers = map[string]int{
 	"internal/auth":   4, "internal/push": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,
 	"internal/upgrade": 6,
-	"internal/server":  7, "internal/demo": 7,
+	"internal/server":  7, "internal/demo": 7, "internal/bench": 7,
 	"cmd/holdfast": 8,
 
 	"tests": 8, // drives the built binary; imports no package of ours
@@ -45,6 +45,7 @@ var sideways = map[string][]string{
 	"internal/ical":              {"internal/contentline"},
 	"internal/store":             {"internal/kind"},
 	"internal/demo":              {"internal/server"},
+	"internal/bench":             {"internal/server"},
 }
 
 // A door is an import that only some packages may have.
@@ -63,6 +64,7 @@ var doors = []door{
 	{"modernc.org/sqlite/", []string{"internal/store"}, "SQLite lives in internal/store alone"},
 	{"github.com/alecthomas/kong", []string{"cmd/holdfast"}, "flags are parsed in cmd/holdfast"},
 	{"github.com/caddyserver/certmagic", []string{"internal/server"}, "certificates are the server's"},
+	{"go.uber.org/zap", []string{"internal/server"}, "only certmagic logs through zap; log with log/slog"},
 	{"github.com/teambition/rrule-go", []string{"internal/ical"}, "recurrence is bounded in internal/ical alone"},
 	{"golang.org/x/crypto/", []string{"internal/auth"}, "passwords are internal/auth's"},
 	{"golang.org/x/time/", []string{"internal/auth", "internal/server", "internal/dav"}, "rates are limited at the listener and the login"},

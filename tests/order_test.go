@@ -80,7 +80,13 @@ var (
 func (s *server) orderOf(trace string) string {
 	var steps []string
 	add := func(step string) {
-		if step != "" && (len(steps) == 0 || steps[len(steps)-1] != step) {
+		last := ""
+		if len(steps) > 0 {
+			last = steps[len(steps)-1]
+		}
+		// The claim is looked at from time to time; what counts is the look after the mirror's sync.
+		early := strings.HasPrefix(step, "term: look at") && !strings.HasPrefix(last, "log: sync")
+		if step != "" && step != last && !early {
 			steps = append(steps, step)
 		}
 	}
@@ -137,9 +143,10 @@ func (s *server) step(name, args string) string {
 	default:
 		return ""
 	}
-	for prefix, dir := range map[string]string{"store side": s.data, "mirror": s.mirror} {
+	// The head files, which follow in the background, are left out.
+	for _, dir := range []string{filepath.Join(s.data, "store"), filepath.Join(s.mirror, "log"), filepath.Join(s.mirror, "term")} {
 		if rel, err := filepath.Rel(dir, file); err == nil && !strings.HasPrefix(rel, "..") {
-			return fmt.Sprintf("%s: %s %s", prefix, name, hexName.ReplaceAllString(rel, "*"))
+			return fmt.Sprintf("%s: %s %s", filepath.Base(dir), name, hexName.ReplaceAllString(rel, "*"))
 		}
 	}
 	return ""

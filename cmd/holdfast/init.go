@@ -38,6 +38,9 @@ func (c *initCommand) Run(s *streams) error {
 	if dir, err = resolve(dir); err != nil {
 		return err
 	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is there already; init makes the data directory itself and touches no existing one: %w", dir, errRefused)
+	}
 	settings := config.Default()
 	_, _ = rand.Read(settings.ServerID[:]) // crypto/rand.Read never returns an error
 	for i, m := range c.Mirror {

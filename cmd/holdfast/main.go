@@ -35,6 +35,7 @@ type commands struct {
 	Account accountCommand `cmd:"" help:"Add, list, shut and open accounts."`
 	Device  deviceCommand  `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`
+	Mirror  mirrorCommand  `cmd:"" help:"List, read and check a mirror, also without a server."`
 	Config  configCommand  `cmd:"" help:"Check and explain the settings."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

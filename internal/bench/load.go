@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,8 +37,6 @@ type world struct {
 	total   int
 	took    time.Duration
 }
-
-const maxClients = 64
 
 // loadedName is the name of loaded card n, without its extension.
 func loadedName(n int) string { return "c" + strconv.Itoa(n) }
@@ -103,8 +102,9 @@ func (w *world) accounts(ctx context.Context, l *ledger.Ledger, s size) error {
 		left -= n
 	}
 	w.listed = &user{name: "listed", loaded: s.listing, etags: make(map[string]string, s.listing)}
-	for i := range maxClients {
-		n := left / (maxClients - i)
+	most := slices.Max(append(slices.Clone(s.puts), s.gets...))
+	for i := range most {
+		n := left / (most - i)
 		left -= n
 		w.clients = append(w.clients, &user{name: fmt.Sprintf("client%d", i), loaded: n})
 	}

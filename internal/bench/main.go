@@ -35,6 +35,8 @@ type size struct {
 	resources int           // loaded before the start
 	colls     []int         // sizes of the collections that deltas are taken of
 	listing   int           // size of the collection that is listed
+	puts      []int         // clients that write; the last is the most
+	gets      []int         // clients that read
 	round     time.Duration // of one variant
 	rounds    int           // that count
 	deltas    int           // per collection and round
@@ -42,8 +44,14 @@ type size struct {
 }
 
 var (
-	full  = size{"full", 1_000_000, []int{1_000, 10_000, 100_000}, 10_000, 4 * time.Second, 5, 100, 10}
-	quick = size{"quick", 130_000, []int{1_000, 10_000, 100_000}, 10_000, time.Second, 2, 30, 3}
+	full = size{
+		name: "full", resources: 1_000_000, colls: []int{1_000, 10_000, 100_000}, listing: 10_000,
+		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: 4 * time.Second, rounds: 5, deltas: 100, listings: 10,
+	}
+	quick = size{
+		name: "quick", resources: 130_000, colls: []int{1_000, 10_000, 100_000}, listing: 10_000,
+		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: time.Second, rounds: 3, deltas: 20, listings: 5,
+	}
 )
 
 func main() {
@@ -111,6 +119,10 @@ func measure(ctx context.Context, out io.Writer, dir string, s size) error {
 	defer l.close()
 	b := &bench{size: s, world: w, server: srv, limit: l, table: t}
 	for round := range s.rounds + 1 {
+		b.size = s
+		if round == 0 { // warm-up
+			b.size.round, b.size.deltas, b.size.listings = s.round/4, s.deltas/4, 1
+		}
 		if err := b.round(ctx, round > 0); err != nil {
 			return err
 		}

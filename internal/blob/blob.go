@@ -1,7 +1,7 @@
 // Package blob keeps the bodies over 64 KiB of the store's side, each under the hash of its content.
 //
-// Invariants: a body is durable before Put returns, so before any change names it (L7); bytes whose hash was not
-// found right are never handed out to the end (L11): a reader withholds the last of them.
+// Invariants: a body is durable before Put returns, so before any change names it (L7); no reader
+// hands out a body whose hash is wrong (L11); see Reader for very large ones.
 //
 // Files on disk, in the data directory: blobs/<account, 16 hex digits>/<SHA-256, 64 hex digits>; the same names
 // as in a mirror. Bodies are shared inside an account only.
@@ -119,11 +119,7 @@ func (s *Store) Verify(ctx context.Context, account holdfast.AccountID, b frame.
 	if d, ok := r.object.(interface{ DropCache() }); ok {
 		d.DropCache()
 	}
-	if err := r.verify(); err != nil {
-		s.verified.forget(r.name)
-		return err
-	}
-	return nil
+	return r.Verify()
 }
 
 // Remove removes a body durably. It is for retention and erasure alone (L7). ErrNotFound.

@@ -182,8 +182,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// A damaged body is never handed out whole: neither read to its end, nor copied by its size, nor by ranges;
-// and when it was verified before the damage, none of the damaged bytes is.
+// No byte of a damaged chunk is handed out, read to the end, copied by size, or by ranges, whether the body was
+// verified before the damage or not.
 func TestDamage(t *testing.T) {
 	p := noise(5*chunkSize + 17)
 	for _, known := range []bool{false, true} {
@@ -202,8 +202,8 @@ func TestDamage(t *testing.T) {
 			if n == b.Size || !errors.Is(err, holdfast.ErrCorrupt) {
 				t.Errorf("known %v, damage at %d: copied %d bytes, %v", known, at, n, err)
 			}
-			if known && !bytes.HasPrefix(p, got.Bytes()) {
-				t.Errorf("known, damage at %d: damaged bytes were handed out", at)
+			if !bytes.HasPrefix(p, got.Bytes()) || !known && n != 0 {
+				t.Errorf("known %v, damage at %d: damaged bytes were handed out", known, at)
 			}
 			r := open(t, s, b)
 			if _, err := r.Seek(at, io.SeekStart); err != nil {
@@ -233,12 +233,41 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// A very large body is streamed; when it is damaged its last bytes are withheld, and a part of it is not
+// handed out after Verify.
+func TestStream(t *testing.T) {
+	defer func(n int64) { streamAbove = n }(streamAbove)
+	streamAbove = chunkSize
+	p := noise(5*chunkSize + 17)
+	for _, at := range []int64{0, chunkSize, 3*chunkSize - 1, int64(len(p)) - 1} {
+		s, path := newStore(t)
+		b := put(t, s, p)
+		if err := iotest.TestReader(struct{ io.ReadSeeker }{open(t, s, b)}, p); err != nil {
+			t.Fatal(err)
+		}
+		s.verified.forget(bucket.BlobName(account, b.Hash))
+		damage(t, path, b, at)
+		if n, err := io.CopyN(io.Discard, open(t, s, b), b.Size); n == b.Size || !errors.Is(err, holdfast.ErrCorrupt) {
+			t.Errorf("damage at %d: copied %d of %d bytes, %v", at, n, b.Size, err)
+		}
+		r := open(t, s, b)
+		if err := r.Verify(); !errors.Is(err, holdfast.ErrCorrupt) {
+			t.Errorf("damage at %d: verify: %v", at, err)
+		}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, holdfast.ErrCorrupt) {
+			t.Errorf("damage at %d: read: %d, %v", at, n, err)
+		}
+	}
+}
+
 // Any mixture of reads and seeks gives the bytes of the body.
 func TestReadSeek(t *testing.T) {
 	s, _ := newStore(t)
 	p := noise(3*chunkSize + 100)
 	b := put(t, s, p)
+	defer func(n int64) { streamAbove = n }(streamAbove)
 	rapid.Check(t, func(rt *rapid.T) {
+		streamAbove = rapid.SampledFrom([]int64{0, 1 << 20}).Draw(rt, "stream above")
 		s.verified.forget(bucket.BlobName(account, b.Hash))
 		r, err := s.Open(t.Context(), account, b)
 		if err != nil {

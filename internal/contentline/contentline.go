@@ -144,15 +144,11 @@ func (l *Line) split(text []byte, folded, soft bool) {
 
 // colonIndex finds the colon before the value: the first one outside quotes.
 func colonIndex(b []byte) int {
-	from := 0
-	for {
-		i := bytes.IndexByte(b[from:], ':')
-		if i < 0 {
-			return -1
-		}
-		q := bytes.IndexByte(b[from:from+i], '"')
+	from, colon := 0, bytes.IndexByte(b, ':')
+	for colon >= 0 {
+		q := bytes.IndexByte(b[from:colon], '"')
 		if q < 0 {
-			return from + i
+			return colon
 		}
 		from += q + 1
 		closing := bytes.IndexByte(b[from:], '"')
@@ -160,7 +156,13 @@ func colonIndex(b []byte) int {
 			return -1
 		}
 		from += closing + 1
+		if colon < from { // it was inside the quotes
+			if colon = bytes.IndexByte(b[from:], ':'); colon >= 0 {
+				colon += from
+			}
+		}
 	}
+	return -1
 }
 
 // unfold removes folds (a line ending and one space or tab; RFC 5545, 3.1) into a new slice. In a

@@ -92,7 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // net/http's way to cut the connection, so that half an answer is not taken for a whole one
 	}
 	f := statusOf(err)
-	if f.status < http.StatusInternalServerError && !req.proven {
+	if f.status != http.StatusServiceUnavailable && !req.proven {
 		// F3: a refusal of any kind is sent only by a server whose fence is open.
 		if gate := req.view(func(*ledger.View) error { return nil }); gate != nil {
 			f = statusOf(gate)

@@ -59,11 +59,11 @@ func Run(ctx context.Context, cfg Config) (*Verdict, error) {
 	if cfg.Keep == "" {
 		defer func() { _ = os.RemoveAll(dir) }() // a temporary directory left behind harms nobody
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	s := newShow(ctx, cfg, dir)
+	s := newShow(limited, cfg, dir)
 	defer s.close()
-	if err := sc.run(s); err != nil {
+	if err := errors.Join(sc.run(s), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("show %s: %w", sc.Name, err)
 	}
 	if cfg.Keep != "" {

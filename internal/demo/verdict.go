@@ -50,8 +50,9 @@ type place struct {
 	unknown int // things there that nobody ever wrote
 }
 
-// judge compares every acknowledged thing with the server, read afresh, and with every device.
-func (s *show) judge(devices []*device, fresh *device) error {
+// judge compares every acknowledged thing with the server, read afresh, and with every device. The
+// devices that lived through the disaster are those of the show; more signed in afterwards.
+func (s *show) judge(more ...*device) {
 	want := s.journal.snapshot()
 	t := &tally{}
 	for _, r := range want {
@@ -59,15 +60,12 @@ func (s *show) judge(devices []*device, fresh *device) error {
 			t.owed[r.kind]++
 		}
 	}
-	server, err := s.judgeServer(want)
-	if err != nil {
-		return err
-	}
+	server := s.judgeServer(want)
 	t.places = append(t.places, server)
-	for _, d := range append(slices.Clone(devices), fresh) {
+	for _, d := range append(slices.Clone(s.devices), more...) {
 		t.places = append(t.places, d.judge(want))
 	}
-	for _, d := range devices {
+	for _, d := range s.devices {
 		for k := range kinds {
 			s.verdict.Deleted += d.lost[k]
 		}
@@ -83,7 +81,6 @@ func (s *show) judge(devices []*device, fresh *device) error {
 		s.judgePlace(t, p)
 	}
 	t.print(s.cfg.Out)
-	return nil
 }
 
 func (s *show) judgePlace(t *tally, p place) {
@@ -109,16 +106,17 @@ func (s *show) judgePlace(t *tally, p place) {
 	}
 }
 
-// judgeServer fetches everything the journal knows with plain GET requests.
-func (s *show) judgeServer(want map[string]record) (place, error) {
+// judgeServer fetches everything the journal knows with plain GET requests. What it cannot get is not there.
+func (s *show) judgeServer(want map[string]record) place {
 	p := place{name: "server"}
+	var failed error
 	for path, r := range want {
 		if !r.acked && !r.removed {
 			continue
 		}
 		a, err := s.reader.do(s.ctx, http.MethodGet, path, nil, nil)
 		if status(err) != http.StatusNotFound && err != nil {
-			return p, fmt.Errorf("read back: %w", err)
+			failed = err
 		}
 		switch {
 		case err == nil && r.removed:
@@ -130,7 +128,10 @@ func (s *show) judgeServer(want map[string]record) (place, error) {
 			p.unequal++
 		}
 	}
-	return p, nil
+	if failed != nil {
+		s.problem("server: does not answer as it should: %v", failed)
+	}
+	return p
 }
 
 // judge compares what a device holds.

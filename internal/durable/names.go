@@ -45,20 +45,25 @@ func MkdirAll(fsys FS, name string) error {
 		}
 	}
 	err := fsys.Mkdir(name, DirPerm)
-	if errors.Is(err, holdfast.ErrExists) {
-		i, serr := fsys.Stat(name)
-		if serr != nil {
-			return serr
-		}
-		if !i.Mode.IsDir() {
-			return err
-		}
-		err = nil
-	}
-	if err != nil {
+	if err = dirExists(fsys, name, err); err != nil {
 		return err
 	}
 	return fsys.SyncDir(parent) // also when it was there: whoever made it may not have synced yet
+}
+
+// dirExists forgives an ErrExists of Mkdir when what exists is a directory.
+func dirExists(fsys FS, name string, err error) error {
+	if !errors.Is(err, holdfast.ErrExists) {
+		return err
+	}
+	i, serr := fsys.Stat(name)
+	if serr != nil {
+		return serr
+	}
+	if !i.Mode.IsDir() {
+		return err
+	}
+	return nil
 }
 
 // MkdirBelow makes the directories of rel that are missing below root, each durable in its parent, and
@@ -71,11 +76,11 @@ func MkdirBelow(fsys FS, root, rel string) error {
 		return err
 	}
 	name := filepath.Join(root, rel)
-	err := fsys.Mkdir(name, DirPerm)
-	switch {
-	case errors.Is(err, holdfast.ErrNotFound):
+	err := dirExists(fsys, name, fsys.Mkdir(name, DirPerm))
+	if errors.Is(err, holdfast.ErrNotFound) {
 		return fmt.Errorf("%w: %w", err, holdfast.ErrAbsent)
-	case err != nil && !errors.Is(err, holdfast.ErrExists):
+	}
+	if err != nil {
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(name))

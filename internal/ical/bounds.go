@@ -118,7 +118,7 @@ func (x *expander) recurrenceBounds(c *Component, t *times, e *extent) {
 		end, ok := x.ruleEnd(r, t.start)
 		if !ok {
 			e.last = math.MaxInt64
-			return
+			continue
 		}
 		note(end)
 	}

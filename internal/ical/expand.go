@@ -201,13 +201,11 @@ func (w *walk) rule(r *rule) bool {
 	m := w.master
 	from, to := addSat(addSat(w.low, -w.by), -2*day), addSat(addSat(w.high, -w.by), 2*day)
 	it := newIter(r, m.start, w.x.floating, from, &w.x.budget)
+	it.limit = min(it.limit, to)
 	for {
 		wall, ok := it.next()
 		if !ok {
 			return it.exhausted
-		}
-		if wall > to {
-			return false
 		}
 		if wall >= from && w.made(m.start.at(wall, w.x.floating), nil) {
 			return true

@@ -15,6 +15,7 @@ type iter struct {
 	exhausted bool // the budget ended the iteration, not the rule
 	left      int64
 	counted   bool
+	limit     int64 // walls after it are not wanted
 
 	k     int64   // number of the next period
 	days  []int   // candidate days of this period (daily and longer)
@@ -31,7 +32,10 @@ var lastWall = int64(daysOf(maxYear+1, 1, 1)) * day
 // newIter starts at the first occurrence, or, where that is possible without counting, in the
 // period that holds the wall `from`: the first walls may still be before it.
 func newIter(r *rule, start stamp, floating *Zone, from int64, budget *int) *iter {
-	it := &iter{r: r.withStart(start.wall), start: start, floating: floating, budget: budget, left: r.count, counted: r.count > 0}
+	it := &iter{r: r.withStart(start.wall), start: start, floating: floating, budget: budget, left: r.count, counted: r.count > 0, limit: lastWall}
+	if r.untilForm != formNone {
+		it.limit = min(it.limit, r.until+2*day)
+	}
 	it.makeTimes()
 	if from > start.wall {
 		it.jump(r, min(from, lastWall))
@@ -129,7 +133,7 @@ func (it *iter) next() (int64, bool) {
 		if wall < it.start.wall {
 			continue
 		}
-		if wall >= lastWall || it.past(wall) {
+		if wall > it.limit || wall >= lastWall || it.past(wall) {
 			it.left, it.counted = 0, true
 			return 0, false
 		}
@@ -157,38 +161,42 @@ func (it *iter) period() bool {
 	it.k++
 	it.pos, it.size, it.days = 0, 0, it.days[:0]
 	first := int(floorDiv64(it.start.wall, day))
+	if n > maxYear*366 && it.r.freq >= daily {
+		return false
+	}
+	var from int // first day of the period
+	y, m, _ := dateOf(first)
 	switch it.r.freq {
 	case yearly:
-		y, _, _ := dateOf(first)
-		if n > maxYear || y+int(n) > maxYear {
-			return false
-		}
-		for m := 1; m <= 12; m++ {
-			it.month(y+int(n), m)
-		}
+		y, m = y+int(n), 1
+		from = daysOf(y, m, 1)
 	case monthly:
-		y, m, _ := dateOf(first)
-		if n > maxYear*12 {
-			return false
-		}
 		m += int(n) - 1
 		y, m = y+m/12, m%12+1
-		if y > maxYear {
-			return false
-		}
-		it.month(y, m)
+		from = daysOf(y, m, 1)
 	case weekly:
-		if n > maxYear*53 {
-			return false
-		}
-		it.addDays(int(it.weekOf(int64(first)))+int(n)*7, 7)
+		from = int(it.weekOf(int64(first))) + int(n)*7
 	case daily:
-		if (int64(first)+n)*day >= lastWall {
-			return false
-		}
-		it.addDays(first+int(n), 1)
+		from = first + int(n)
 	default:
 		return it.shortPeriod(n)
+	}
+	if int64(from)*day > it.limit {
+		return false
+	}
+	switch it.r.freq {
+	case yearly:
+		*it.budget--
+		for m := 1; m <= 12; m++ {
+			it.month(y, m)
+		}
+	case monthly:
+		*it.budget--
+		it.month(y, m)
+	case weekly:
+		it.addDays(from, 7)
+	default:
+		it.addDays(from, 1)
 	}
 	it.size = len(it.days) * len(it.times)
 	it.pick()
@@ -258,7 +266,7 @@ func (it *iter) shortPeriod(n int64) bool {
 		return false
 	}
 	it.base = it.unitStart() + n*it.unit()
-	if it.base >= lastWall {
+	if it.base > it.limit {
 		return false
 	}
 	days := floorDiv64(it.base, day)

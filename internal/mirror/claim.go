@@ -166,6 +166,7 @@ func (m *Mirror) putClaim(ctx context.Context, t holdfast.Term, note string) err
 	if err != nil {
 		return fmt.Errorf("encode claim: %w", err)
 	}
+	m.step("claim %d next", t.Number)
 	err = m.cfg.Bucket.Put(ctx, claimName(t.Number), bytes.NewReader(append(b, '\n')), true)
 	if errors.Is(err, holdfast.ErrExists) {
 		return fmt.Errorf("write claim %d: %w: %w", t.Number, err, holdfast.ErrFenced)

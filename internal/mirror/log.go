@@ -168,6 +168,7 @@ func (l *Log) begin(ctx context.Context, prev holdfast.Hash, again []item, need 
 	least := l.off + int64(len(batch.bytes)) + need + frame.FooterLen(uint64(len(first)+n+2))
 	l.size = max(min(size, l.m.cfg.SegmentSize), least)
 	name := segmentName(l.id.Term, l.head.First, false)
+	l.m.step("begin %s next", name)
 	app, err := l.m.cfg.Bucket.Append(ctx, name, l.size, l.head.Encode())
 	if err != nil {
 		return fmt.Errorf("begin segment %s: %w", name, err)

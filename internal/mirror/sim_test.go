@@ -5,23 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
 	"holdfast/internal/bucket/dir"
-	"holdfast/internal/durable"
 	"holdfast/internal/durable/simdisk"
 )
 
 // The log simulator. A schedule is a few lives of one simulated disk between power cuts. In each life up
 // to three processes, of which each but the last to claim is an old one that does not know it yet, take turns
 // to claim, recover, start a log, append and look at their claim; the turns change between the durable steps of
-// one call too. Syncs fail, the disk fills up, processes are killed. What a process recovers must hold all
+// one call too. Syncs fail, the disk fills up, processes are killed before any change they make to the disk. What a process recovers must hold all
 // that was ever acknowledged or shown, and nothing else than whole batches that some process tried to append.
 
 // bug is one planted bug; the zero value is none.
@@ -34,16 +33,18 @@ type bug struct {
 	checkFirst  bool // the claim is looked at before the append, not after
 	noCheck     bool // the claim is not looked at
 	recoverThen bool // the logs are read before the claim
+	eagerHeads  bool // the head file is ahead of what is durable
 	needSyncErr bool // only schedules with failing syncs can show it
 }
 
 // sim is one schedule.
 type sim struct {
-	rng   *rand.Rand
-	disk  *simdisk.Disk
-	bug   bug
-	procs []*proc
-	turn  bool // a turn inside a turn is under way
+	rng     *rand.Rand
+	disk    *simdisk.Disk
+	bug     bug
+	procs   []*proc
+	healthy bool // the last life
+	turn    bool // a turn inside a turn is under way
 
 	attempts map[key]*attempt // every frame that some process tried to append
 	acked    map[holdfast.AccountID][]holdfast.Hash
@@ -123,7 +124,10 @@ func newSim(seed uint64, b bug) *sim {
 }
 
 func (s *sim) config(b *dir.Dir) Config {
-	return Config{Server: testServer, Bucket: b, Name: "sim", SegmentSize: minSegment}
+	return Config{
+		Server: testServer, Bucket: b, Name: "sim", SegmentSize: minSegment,
+		Now: func() time.Time { return time.UnixMilli(1_800_000_000_000) },
+	}
 }
 
 func (s *sim) fail(format string, args ...any) {
@@ -151,6 +155,7 @@ func (s *sim) run() {
 	// The last life is a healthy one.
 	s.disk.FailSyncs(0)
 	s.disk.SetCapacity(0)
+	s.healthy = true
 	p := &proc{}
 	for s.violated == nil && p.stage != stReady {
 		s.step(p)
@@ -221,7 +226,7 @@ func (s *sim) step(p *proc) {
 
 // outcome puts an error in a class; text may hold random hashes.
 func (s *sim) outcome(err error) uint64 {
-	for i, e := range []error{nil, holdfast.ErrFenced, holdfast.ErrFatal, holdfast.ErrFull, holdfast.ErrAbsent, holdfast.ErrCorrupt, simdisk.ErrCrashed} {
+	for i, e := range []error{nil, holdfast.ErrFenced, holdfast.ErrFatal, holdfast.ErrFull, holdfast.ErrAbsent, holdfast.ErrCorrupt, simdisk.ErrCrashed, errKilled} {
 		if errors.Is(err, e) {
 			return uint64(i)
 		}
@@ -249,9 +254,9 @@ func (s *sim) open(p *proc) error {
 	if s.rng.IntN(2) == 0 {
 		mode = dir.InCall
 	}
-	var fsys durable.FS = s.disk
-	if s.bug.lateHeader {
-		fsys = lateHeader{s.disk, map[string]*bool{}}
+	fsys := &procFS{Disk: s.disk, late: s.bug.lateHeader, renamed: map[string]*bool{}}
+	if !s.healthy && s.rng.IntN(3) == 0 {
+		fsys.left = 1 + s.rng.IntN(80)
 	}
 	var err error
 	if p.b, err = dir.Open(fsys, "/mirror", dir.WithSpare(mode)); err != nil {
@@ -402,6 +407,9 @@ func (s *sim) work(p *proc) error {
 	}
 	switch n := s.rng.IntN(20); {
 	case n == 0:
+		if s.bug.eagerHeads {
+			return p.m.WriteHeads(ctx, p.heads, p.log.Pos()+3)
+		}
 		return p.m.WriteHeads(ctx, p.ackable, p.log.Pos())
 	case n == 1: // an orderly end
 		err := errors.Join(p.log.Seal(ctx), p.b.Close())
@@ -484,38 +492,4 @@ func (s *sim) checkAll(p *proc) {
 			s.fail("check after crashes only: %s", d)
 		}
 	}
-}
-
-// lateHeader is a file system on which a spare's syncs do nothing until it has been renamed.
-type lateHeader struct {
-	*simdisk.Disk
-	renamed map[string]*bool
-}
-
-func (l lateHeader) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
-	f, err := l.Disk.OpenFile(name, flag, perm)
-	if err != nil || !strings.Contains(name, ".tmp-spare") {
-		return f, err
-	}
-	l.renamed[name] = new(bool)
-	return &lateFile{f, l.renamed[name]}, nil
-}
-
-func (l lateHeader) Rename(from, to string, replace bool) error {
-	if r := l.renamed[from]; r != nil {
-		*r = true
-	}
-	return l.Disk.Rename(from, to, replace)
-}
-
-type lateFile struct {
-	durable.File
-	renamed *bool
-}
-
-func (f *lateFile) Sync() error {
-	if !*f.renamed {
-		return nil
-	}
-	return f.File.Sync()
 }

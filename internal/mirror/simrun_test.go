@@ -101,7 +101,7 @@ var bugs = []bug{
 	{name: "no directory fsync", disk: simdisk.Bugs{IgnoreSyncDir: true}},
 	{name: "EIO ignored", disk: simdisk.Bugs{IgnoreSyncError: true}, needSyncErr: true},
 	{name: "fsync retried after EIO", disk: simdisk.Bugs{RetrySync: true}, needSyncErr: true},
-	{name: "claims not exclusive", disk: simdisk.Bugs{IgnoreExclusive: true}},
+	{name: "head file ahead of the log", eagerHeads: true},
 	{name: "header not synced before rename", lateHeader: true},
 	{name: "no CRC check", noCRC: true},
 	{name: "batch crosses a rotation", hooks: hooks{crossRotation: true}},

@@ -145,6 +145,9 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
+		if err == nil && name != "status" { // which says what state it finds
+			err = d.settle(r.Context(), func(string) {})
+		}
 		if err == nil {
 			out, err = run(r.Context(), body)
 		}

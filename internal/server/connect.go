@@ -30,7 +30,8 @@ const (
 // Conn is the way of a command to the admin operations of a data directory.
 type Conn struct {
 	client *http.Client
-	dir    *Dir // nil: a running server answers
+	dir    *Dir         // nil: a running server answers
+	unused func() error // closes the first connection to it if no operation did use it
 }
 
 // Connect asks the server that runs on cfg.Dir or, when none does, takes the lock and opens the
@@ -56,6 +57,26 @@ func Connect(ctx context.Context, cfg Config, tell func(string)) (*Conn, error) 
 		if !told {
 			tell("waiting for the process that works on " + cfg.Dir)
 			told = true
+		}
+		if err := pause(ctx, poll); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// awaitLock is takeLock for a server: it waits for a command that is at work, not for another server.
+func awaitLock(ctx context.Context, dir string) (*durable.FileLock, error) {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		lock, err := takeLock(dir)
+		if !errors.Is(err, durable.ErrLocked) {
+			return lock, err
+		}
+		if c, derr := dialAdmin(ctx, dir); derr == nil {
+			return nil, errors.Join(fmt.Errorf("a server runs on %s already: %w", dir, err), c.Close())
+		}
+		if time.Now().After(deadline) {
+			return nil, err
 		}
 		if err := pause(ctx, poll); err != nil {
 			return nil, err
@@ -121,7 +142,7 @@ func (c *Conn) Beside() bool { return c.dir == nil }
 func (c *Conn) Close() error {
 	if c.dir == nil {
 		c.client.CloseIdleConnections()
-		return nil
+		return c.unused()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -223,7 +244,13 @@ func dialAdmin(ctx context.Context, dir string) (*Conn, error) {
 		}
 		return dial(ctx)
 	}, MaxConnsPerHost: 1}
-	return &Conn{client: &http.Client{Transport: t}}, nil
+	return &Conn{client: &http.Client{Transport: t}, unused: func() error {
+		if c := first; c != nil {
+			first = nil
+			return c.Close()
+		}
+		return nil
+	}}, nil
 }
 
 // serveAdmin opens the admin socket. The lock is held, so a socket that is there is a dead server's.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -164,10 +165,7 @@ func (w *response) finish() {
 
 // pacedBody reads a request's body with a deadline for each read, and one for all that the least rate gives.
 type pacedBody struct {
-	body interface {
-		Read(p []byte) (int, error)
-		Close() error
-	}
+	body  io.ReadCloser
 	res   *response
 	start time.Time
 	set   time.Time // when the deadline was set last
@@ -186,8 +184,9 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.res.received += int64(n)
-	if err != nil || b.res.http2 {
+	if errors.Is(err, io.EOF) || err == nil && b.res.http2 {
 		// The handler may think for long now; a deadline that passes meanwhile would end the request.
+		// After any other error it stays: net/http reads what is left of the body before it answers.
 		_ = b.res.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

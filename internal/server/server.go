@@ -74,11 +74,11 @@ func Run(ctx context.Context, cfg Config) error {
 
 // start opens the listeners before the ledger, so that a port that is taken costs no claim of the mirrors.
 func (s *server) start(ctx context.Context) error {
-	lock, err := takeLock(s.cfg.Dir)
+	lock, err := awaitLock(ctx, s.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	if s.tls, err = newTLS(ctx, s.cfg.Dir, s.cfg.Settings, s.log); err != nil {
+	if s.tls, err = newTLS(s.cfg.Dir, s.cfg.Settings, s.log); err != nil {
 		return errors.Join(err, lock.Unlock())
 	}
 	if err := s.listen(ctx); err != nil {

@@ -26,7 +26,7 @@ type tlsSource struct {
 }
 
 // newTLS returns nil when the settings want plain HTTP.
-func newTLS(ctx context.Context, dir string, c *config.Config, log *slog.Logger) (*tlsSource, error) {
+func newTLS(dir string, c *config.Config, log *slog.Logger) (*tlsSource, error) {
 	switch {
 	case c.TLSCert != "":
 		f := &certFile{cert: below(dir, c.TLSCert), key: below(dir, c.TLSKey), log: log}
@@ -35,7 +35,7 @@ func newTLS(ctx context.Context, dir string, c *config.Config, log *slog.Logger)
 		}
 		return &tlsSource{&tls.Config{GetCertificate: f.get, MinVersion: tls.VersionTLS12}, func(context.Context) {}, func() {}}, nil
 	case len(c.ACMEDomains) > 0:
-		return newACME(ctx, dir, c, log)
+		return newACME(dir, c, log)
 	}
 	return nil, nil
 }
@@ -99,7 +99,7 @@ func (f *certFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // newACME gets certificates by the TLS-ALPN challenge (RFC 8737) on our own listeners.
-func newACME(ctx context.Context, dir string, c *config.Config, log *slog.Logger) (*tlsSource, error) {
+func newACME(dir string, c *config.Config, log *slog.Logger) (*tlsSource, error) {
 	_, port, err := net.SplitHostPort(c.Listen[0])
 	if err != nil {
 		return nil, fmt.Errorf("acme: %w", err)
@@ -135,7 +135,7 @@ func newACME(ctx context.Context, dir string, c *config.Config, log *slog.Logger
 	return &tlsSource{
 		config: tc,
 		manage: func(ctx context.Context) {
-			if err := magic.ManageAsync(context.WithoutCancel(ctx), c.ACMEDomains); err != nil {
+			if err := magic.ManageAsync(ctx, c.ACMEDomains); err != nil {
 				log.Error("manage certificates", "err", err)
 			}
 		},

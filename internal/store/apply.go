@@ -133,6 +133,9 @@ func (a *applier) op(o *frame.Op) error {
 		a.erased++
 		return nil
 	}
+	if err := CheckProps(o.Props); err != nil {
+		return err
+	}
 	switch o.Type {
 	case frame.OpPut:
 		return a.put(o)

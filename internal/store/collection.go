@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,6 +117,6 @@ func (r *Reader) Collections(a holdfast.AccountID, at holdfast.Seq) ([]Collectio
 	if err != nil {
 		return nil, fmt.Errorf("read collections: %w", err)
 	}
-	slices.SortFunc(list, func(a, b Collection) int { return compare(holdfast.Seq(a.ID), holdfast.Seq(b.ID)) })
+	slices.SortFunc(list, func(a, b Collection) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
 }

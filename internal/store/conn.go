@@ -32,19 +32,24 @@ type conn struct {
 	stmts map[string]*sql.Stmt
 }
 
-// dsn returns the URI of a database file; mode is rw, or rwc to create it.
-func dsn(file, mode string) (string, error) {
-	abs, err := filepath.Abs(file)
+// dsn returns the URI of the database file; mode is rw, or rwc to create it.
+func dsn(cfg Config, mode string) (string, error) {
+	abs, err := filepath.Abs(filepath.Join(cfg.Path, fileName))
 	if err != nil {
-		return "", fmt.Errorf("find %s: %w", file, err)
+		return "", fmt.Errorf("find %s: %w", cfg.Path, err)
 	}
 	u := url.URL{Scheme: "file", Path: abs}
-	return u.String() + "?mode=" + mode, nil
+	s := u.String() + "?mode=" + mode
+	if cfg.vfs != "" {
+		s += "&vfs=" + cfg.vfs
+	}
+	return s, nil
 }
 
 // connect pins a connection and sets it up. The file is not touched before its WAL is marked as
-// persistent: SQLite would otherwise remove, when the last connection closes, whatever file then has
-// the name of the WAL, and that may be another store's.
+// persistent. SQLite would otherwise remove, when the last connection closes, the file that then has
+// the name of the WAL; it looks first whether the database still is where it was, but between the
+// look and the removal another store may come to that place. It also keeps the log's inode for Linked.
 func connect(ctx context.Context, db *sql.DB, cacheKiB int) (*conn, error) {
 	c, err := db.Conn(ctx)
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -60,22 +61,16 @@ func (q *deltaQuery) fromEmpty() ([]Delta, bool, error) {
 	if err != nil || len(list) > q.limit || len(list) >= maxPage {
 		return nil, false, err
 	}
+	order := make([]int, len(list)) // members are large to move, their places are not
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return cmp.Or(cmp.Compare(list[i].Seq, list[j].Seq), cmp.Compare(i, j)) })
 	out := make([]Delta, len(list))
-	for i := range list {
-		out[i].Resource = list[i]
+	for i, j := range order {
+		out[i].Resource = list[j]
 	}
-	slices.SortStableFunc(out, func(a, b Delta) int { return compare(a.Seq, b.Seq) })
 	return out, true, nil
-}
-
-func compare(a, b holdfast.Seq) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // touched is one row of changed with the newest version of the member, if it has one.

@@ -491,7 +491,7 @@ func (h *history) compareDelta(t *rapid.T, r *Reader, id holdfast.CollectionID, 
 			if next > at || (next <= reached && next != at) || (limit == 0 && next != at) {
 				t.Fatalf("Changed from %d to %d reached %d", reached, at, next)
 			}
-			if !slices.IsSortedFunc(list, func(a, b Delta) int { return compare(a.Seq, b.Seq) }) {
+			if !slices.IsSortedFunc(list, func(a, b Delta) int { return int(a.Seq) - int(b.Seq) }) {
 				t.Fatalf("Changed is not in order: %+v", list)
 			}
 			if limit > 0 && len(list) > limit && list[0].Seq != list[len(list)-1].Seq {

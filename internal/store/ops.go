@@ -25,6 +25,21 @@ func CheckName(name string) error {
 	return nil
 }
 
+// maxProps is how many bytes the properties of one resource or collection may have together.
+const maxProps = 64 << 10
+
+// CheckProps returns ErrInvalid for properties of more than 64 KiB together, which Apply refuses.
+func CheckProps(props []holdfast.Property) error {
+	n := 0
+	for _, p := range props {
+		n += len(p.Name) + len(p.Value)
+	}
+	if n > maxProps {
+		return fmt.Errorf("%d bytes of properties: %w", n, holdfast.ErrInvalid)
+	}
+	return nil
+}
+
 func (a *applier) put(o *frame.Op) error {
 	if err := CheckName(o.Name); err != nil {
 		return err

@@ -27,8 +27,8 @@ type Reader struct {
 	err  error
 }
 
-// Read begins a snapshot of everything committed so far. It waits for a free connection until ctx is
-// done. Close the Reader.
+// Read begins a snapshot of everything committed so far; the first question takes it, so it may show
+// what was committed in between too. It waits for a free connection until ctx is done. Close the Reader.
 func (s *Store) Read(ctx context.Context) (*Reader, error) {
 	select {
 	case <-s.closing:
@@ -39,11 +39,6 @@ func (s *Store) Read(ctx context.Context) (*Reader, error) {
 	case c := <-s.read:
 		r := &Reader{s: s, c: c, ctx: ctx}
 		if _, err := c.exec("BEGIN"); err != nil {
-			return nil, errors.Join(fmt.Errorf("read: %w", err), r.Close())
-		}
-		// The snapshot is taken by the first read, which is here.
-		var n int64
-		if _, err := c.row("SELECT count(*) FROM meta WHERE name = 'none'", nil, &n); err != nil {
 			return nil, errors.Join(fmt.Errorf("read: %w", err), r.Close())
 		}
 		return r, nil

@@ -169,8 +169,9 @@ func (r *Reader) list(a holdfast.AccountID, c holdfast.CollectionID, query strin
 		return nil, err
 	}
 	out := make([]Resource, 0, 1+len(all)/100)
+	var res Resource
 	for len(all) > 0 {
-		res := Resource{Account: a, Collection: c}
+		res = Resource{Account: a, Collection: c, ContentType: res.ContentType, Component: res.Component}
 		n, rest, err := parseThin(all, &res)
 		if err == nil && n > len(rest) {
 			err = fmt.Errorf("name of %d bytes in %d: %w", n, len(rest), holdfast.ErrCorrupt)

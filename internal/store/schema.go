@@ -27,12 +27,12 @@ type dialect struct {
 }
 
 var sqlite = dialect{
-	strict:    " STRICT",
-	clustered: " STRICT, WITHOUT ROWID",
-	integer:   "INTEGER",
-	blob:      "BLOB",
-	text:      "TEXT",
-	concat:    "CAST(group_concat(thin || name, '') AS BLOB)",
+	strict:      " STRICT",
+	clustered:   " STRICT, WITHOUT ROWID",
+	integer:     "INTEGER",
+	blob:        "BLOB",
+	text:        "TEXT",
+	concat:      "CAST(group_concat(thin || name, '') AS BLOB)",
 	placeholder: func(q string) string { return q },
 }
 

@@ -31,6 +31,8 @@ type Config struct {
 	// CheckTime bounds the check of the whole file that Open does: 0 is 2 seconds, negative is no
 	// bound. A file too large for it is opened all the same; Check does the whole.
 	CheckTime time.Duration
+
+	vfs string // of SQLite; tests put faults there
 }
 
 // Store is an open database. Its methods are safe for concurrent use.
@@ -95,7 +97,7 @@ func Create(ctx context.Context, cfg Config) (*Store, error) {
 // createFile makes the tables and the marker in one transaction: a crash leaves no half store that
 // Open would take.
 func createFile(ctx context.Context, cfg Config) (err error) {
-	uri, err := dsn(filepath.Join(cfg.Path, fileName), "rwc")
+	uri, err := dsn(cfg, "rwc")
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (s *Store) open(ctx context.Context) error {
 	if size == 0 { // SQLite would take it for a new database and remove the log beside it
 		return fmt.Errorf("%s is empty: %w", name, holdfast.ErrCorrupt)
 	}
-	uri, err := dsn(name, "rw")
+	uri, err := dsn(s.cfg, "rw")
 	if err != nil {
 		return err
 	}
@@ -240,8 +242,8 @@ func (s *Store) dropConns() error {
 }
 
 // Close waits for the writer and all readers, brings the log into the database and closes it. It
-// removes no file: the -wal and -shm files stay beside the database, even if another store's files
-// have their names by now.
+// removes no file: the -wal and -shm files stay beside the database, and if other files have their
+// names by now, these are not touched.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closing)

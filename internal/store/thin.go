@@ -32,7 +32,7 @@ func appendThin(dst []byte, r *Resource) []byte {
 	return appendProps(dst, r.Props)
 }
 
-// parseThin fills r from the front of b. It returns the length of the name and what follows the thin string.
+// parseThin fills r from the front of b; what r has is used again where it is equal. It returns the length of the name and what follows the thin string.
 func parseThin(b []byte, r *Resource) (name int, rest []byte, err error) {
 	d := decoder{buf: b}
 	if v := d.byte(); d.err == nil && v != thinVersion {
@@ -48,9 +48,9 @@ func parseThin(b []byte, r *Resource) (name int, rest []byte, err error) {
 	r.Modified = d.varint()
 	r.First = d.varint()
 	r.Last = d.varint()
-	r.ContentType = d.string()
+	r.ContentType = d.stringLike(r.ContentType)
 	r.UID = d.string()
-	r.Component = d.string()
+	r.Component = d.stringLike(r.Component)
 	r.Props = d.props()
 	if d.err == nil && (r.Size < 0 || r.BodyOffset < -1 || n > maxName) {
 		d.fail()
@@ -138,6 +138,15 @@ func (d *decoder) varint() int64 {
 }
 
 func (d *decoder) string() string { return string(d.bytes(d.uvarint())) }
+
+// stringLike is string, without an allocation if it is like again.
+func (d *decoder) stringLike(like string) string {
+	b := d.bytes(d.uvarint())
+	if string(b) == like {
+		return like
+	}
+	return string(b)
+}
 
 func (d *decoder) props() []holdfast.Property {
 	n := d.uvarint()

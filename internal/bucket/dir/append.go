@@ -143,16 +143,33 @@ func (d *Dir) newSpare(size int64) (*spare, error) {
 			return nil, err
 		}
 		sp := &spare{f, tmp, size}
-		if err = f.Allocate(size); err == nil {
-			err = f.Sync()
-		}
-		if err != nil {
+		if err := fill(f, size); err != nil {
 			d.discard(sp)
 			return nil, fmt.Errorf("prepare a file of %d bytes: %w", size, err)
 		}
 		return sp, nil
 	}
 	return nil, fmt.Errorf("prepare a file: %d spares lie in %s: sweep it", spareTries, d.path)
+}
+
+// fillStep is how many bytes of zeros are synced at once. Syncs of the log wait for those of the spare on the same
+// disk: with 64 MiB at once half of them took 3.5 ms and the worst 21, with 1 MiB 0.1 to 0.5 and 9, and the whole
+// was ready as soon (ext4; 0.14 without a spare in the making).
+const fillStep = 1 << 20
+
+// fill gives a file size bytes of zeros, durable.
+func fill(f durable.File, size int64) error {
+	for at := min(size, fillStep); ; at = min(size, at+fillStep) {
+		if err := f.Allocate(at); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		if at == size {
+			return nil
+		}
+	}
 }
 
 // discard removes a spare; what cannot be removed is for Sweep.

@@ -305,3 +305,69 @@ func TestPlantedBugs(t *testing.T) {
 		}
 	}
 }
+
+// The same seed gives the same trace through the whole bucket, over several lives.
+func TestDeterministic(t *testing.T) {
+	life := func(seed uint64) uint64 {
+		s := simdisk.New(seed)
+		if _, err := Create(s, "/bucket"); err != nil {
+			t.Fatal(err)
+		}
+		s.Sync()
+		for range 4 {
+			s.FailSyncs(0.01)
+			s.CrashAt(int64(1 + s.Rand(80)))
+			var k acked
+			_ = run(func(ctx context.Context, d *Dir) error {
+				_ = putBytes(ctx, d, "heads", newer, false)
+				_ = d.Remove(ctx, "log/t/1.seg")
+				return segmentLife(ctx, d, &k)
+			})(s)
+			s = s.Crash()
+		}
+		return s.Trace()
+	}
+	for seed := range uint64(100) {
+		if a, b := life(seed), life(seed); a != b {
+			t.Fatalf("seed %d: got traces %x and %x", seed, a, b)
+		}
+	}
+}
+
+// BenchmarkSchedule is one life of a log on a simulated disk: open, 40 appends with a rotation after each 8,
+// crash, read back.
+func BenchmarkSchedule(b *testing.B) {
+	ctx := context.Background()
+	for i := 0; b.Loop(); i++ {
+		s := simdisk.New(uint64(i))
+		d, err := Create(s, "/bucket", WithSpare(InCall))
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.CrashAt(int64(1 + s.Rand(200)))
+		for n := range 5 {
+			a, err := d.Append(ctx, fmt.Sprintf("log/t/%d.open", n), 32<<10, header)
+			for k := 0; k < 8 && err == nil; k++ {
+				err = a.Append(batch(k % 4))
+			}
+			if err == nil {
+				err = a.Seal(ctx, fmt.Sprintf("log/t/%d.seg", n))
+			}
+			if err != nil {
+				break
+			}
+		}
+		d, err = Open(s.Crash(), "/bucket", WithSpare(Off))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i, err := range d.List(ctx, "") {
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := content(d, i.Name); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

@@ -98,9 +98,9 @@ type fault struct {
 
 var _ durable.FS = (*Disk)(nil)
 
-// New returns an empty disk; "/" is its root and relative names begin there.
+// New returns an empty disk; "/" is its root and relative names begin there. Its device number is seed+1.
 func New(seed uint64) *Disk {
-	d := &Disk{rng: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), faults: map[int64]fault{}, dev: 1}
+	d := &Disk{rng: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), faults: map[int64]fault{}, dev: seed + 1}
 	d.root = d.newNode(fs.ModeDir | durable.DirPerm)
 	return d
 }

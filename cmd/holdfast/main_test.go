@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"holdfast"
+	"holdfast/internal/durable"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"holdfast": main})
+}
+
+// Each script runs the real command as a person would.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await,
+			"field": field,
+		},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+	})
+}
+
+// await FILE waits until a file is there: `await data/run/admin.sock` for a server that was started with &.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	name := ts.MkAbs(args[0])
+	end := time.After(30 * time.Second)
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		if _, err := os.Stat(name); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			ts.Fatalf("%s did not appear", args[0])
+		}
+	}
+}
+
+// field VARIABLE WORD sets a variable to what follows WORD in the last standard output: `field password password`.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: field VARIABLE WORD")
+	}
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), args[1]+" "); ok {
+			ts.Setenv(args[0], strings.TrimSpace(rest))
+			return
+		}
+	}
+	ts.Fatalf("no line begins with %s", args[1])
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("x"), 1},
+		{holdfast.ErrNotFound, 1},
+		{holdfast.ErrExists, 1},
+		{errNotOpen, 1},
+		{errUsage, 2},
+		{holdfast.ErrFenced, 3},
+		{holdfast.ErrDenied, 3},
+		{holdfast.ErrAbsent, 3},
+		{durable.ErrLocked, 3},
+		{errRefused, 3},
+		{fmt.Errorf("%w: %w", holdfast.ErrFenced, holdfast.ErrFatal), 75},
+	} {
+		if got := exitCode(fmt.Errorf("wrapped: %w", c.err)); c.err != nil && got != c.want {
+			t.Errorf("%v: got %d, want %d", c.err, got, c.want)
+		}
+	}
+	if got := exitCode(nil); got != 0 {
+		t.Errorf("no error: got %d", got)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{-1: "unknown", 0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 150 << 20: "150 MiB", 3 << 40: "3.0 TiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
