@@ -23,7 +23,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
 	"holdfast/internal/server"
 )
 
@@ -37,6 +36,7 @@ type commands struct {
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`
 	Mirror  mirrorCommand  `cmd:"" help:"List, read and check a mirror, also without a server."`
 	Config  configCommand  `cmd:"" help:"Check and explain the settings."`
+	Demo    DemoCmd        `cmd:"" help:"See a server lose its store, and nothing else."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -117,7 +117,7 @@ func exitCode(err error) int {
 		return exitRestart
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, holdfast.ErrFenced), errors.Is(err, holdfast.ErrDenied), errors.Is(err, holdfast.ErrAbsent), errors.Is(err, durable.ErrLocked), errors.Is(err, errRefused):
+	case errors.Is(err, holdfast.ErrFenced), errors.Is(err, holdfast.ErrDenied), errors.Is(err, holdfast.ErrAbsent), errors.Is(err, errRefused):
 		return exitRefused
 	}
 	return exitError

@@ -52,18 +52,19 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// field VARIABLE WORD sets a variable to what follows WORD in the last standard output: `field password password`.
+// field VARIABLE WORD sets a variable to the word after WORD in the last standard output: `field password password`.
 func field(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: field VARIABLE WORD")
 	}
-	for line := range strings.Lines(ts.ReadFile("stdout")) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), args[1]+" "); ok {
-			ts.Setenv(args[0], strings.TrimSpace(rest))
+	words := strings.Fields(ts.ReadFile("stdout"))
+	for i, w := range words[:max(0, len(words)-1)] {
+		if w == args[1] {
+			ts.Setenv(args[0], strings.Trim(words[i+1], ","))
 			return
 		}
 	}
-	ts.Fatalf("no line begins with %s", args[1])
+	ts.Fatalf("nothing follows the word %s", args[1])
 }
 
 func TestExitCodes(t *testing.T) {
@@ -80,7 +81,7 @@ func TestExitCodes(t *testing.T) {
 		{holdfast.ErrFenced, 3},
 		{holdfast.ErrDenied, 3},
 		{holdfast.ErrAbsent, 3},
-		{durable.ErrLocked, 3},
+		{durable.ErrLocked, 1},
 		{errRefused, 3},
 		{fmt.Errorf("%w: %w", holdfast.ErrFenced, holdfast.ErrFatal), 75},
 	} {

@@ -225,7 +225,7 @@ func (a *Auth) SetPassword(ctx context.Context, name, password string) error {
 	if err != nil {
 		return err
 	}
-	return a.edit(ctx, "set password of", name, func(_ *ledger.Tx, rec *accountRecord) error {
+	return a.edit(ctx, "set password", name, func(_ *ledger.Tx, rec *accountRecord) error {
 		rec.Password = hash
 		return nil
 	})
@@ -292,9 +292,9 @@ func (a *Auth) edit(ctx context.Context, what, name string, fn func(tx *ledger.T
 		return a.put(tx, c, name, rec)
 	})
 	if err != nil {
-		return fmt.Errorf("%s account %s: %w", what, clip(name), err)
+		return fmt.Errorf("%s: account %s: %w", what, clip(name), err)
 	}
-	a.log.Info("account changed", "what", what)
+	a.log.Info("account changed", "change", what)
 	return nil
 }
 

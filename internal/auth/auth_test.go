@@ -123,6 +123,7 @@ func TestAccountLifecycle(t *testing.T) {
 		t.Errorf("ids %d and %d, want 1 and 2", alice.ID, bob.ID)
 	}
 	w.check("alice", "correct horse", home, Identity{Account: 1, Name: "alice"}, nil)
+	w.check("Alice ", "correct horse", home, Identity{Account: 1, Name: "alice"}, nil)
 	w.check("alice", "battery staple", home, Identity{}, holdfast.ErrDenied)
 	w.check("nobody", "correct horse", home, Identity{}, holdfast.ErrDenied)
 	w.check("", "", home, Identity{}, holdfast.ErrDenied)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"holdfast"
 	"holdfast/internal/ledger"
@@ -21,6 +22,7 @@ func (a *Auth) Check(ctx context.Context, name, password string, from netip.Addr
 	if len(name) > 256 || len(password) > maxPassword {
 		return Identity{}, a.refuse(ctx, from)
 	}
+	name = strings.ToLower(strings.TrimSpace(name)) // phones capitalize what is typed first
 	key := a.memory.credentials(name, password)
 	head, _ := a.ledger.AccountHead(holdfast.Server)
 	if v, ok := a.memory.recall(key, head, a.now()); ok {

@@ -90,7 +90,7 @@ func parseCalendarFilter(body *node) (*ical.Filter, error) {
 	}
 	if tz := body.child(calName("timezone-id")); tz != nil {
 		if f.Zone, err = ical.LoadZone(trimmed(tz)); err != nil {
-			return nil, refuse(http.StatusForbidden, calName("valid-timezone"), "time zone not known") // RFC 7809, 5.1
+			return nil, refuse(http.StatusForbidden, calName("valid-timezone"), "time zone not known") // RFC 7809
 		}
 	}
 	return &f, unsupported(nsCal, f.Check())

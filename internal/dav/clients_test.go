@@ -1,6 +1,7 @@
 package dav
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -67,14 +68,45 @@ func TestClient04And19And20Outage(t *testing.T) {
 	unavailable(s.do("PROPFIND", "/dav/anna/", "<not xml"))
 }
 
-// 19. A token that is ahead of the store proves a loss: 503, never valid-sync-token.
+// 19. Store and mirror went back to last night's copy together: a phone that comes with a token from
+// the lost day proves it. It is told to wait, never that its token is bad or its data gone.
 func TestClient19TokenFromTheFuture(t *testing.T) {
 	s := newServer(t)
-	s.put("/dav/anna/calendar/1.ics", event("1", "20260301T100000Z", "x"))
-	token := s.sync("/dav/anna/calendar/", "", 0).multi().Token
-	s.sync("/dav/anna/calendar/", strings.Replace(token, "/1/", "/2/", 1), 0).want(http.StatusServiceUnavailable).lacks("valid-sync-token")
-	// Its signature was broken by the change, so it says nothing about the account: others go on.
-	s.sync("/dav/anna/calendar/", token, 0).want(207)
+	s.put("/dav/anna/contacts/1.vcf", card("1", "x"))
+	old := s.sync("/dav/anna/contacts/", "", 0).multi().Token
+	night := filepath.Join(s.dir, "night")
+	s.restart(func() {
+		for _, d := range []string{"data", "mirror"} {
+			if err := os.CopyFS(filepath.Join(night, d), os.DirFS(filepath.Join(s.dir, d))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	s.put("/dav/anna/contacts/2.vcf", card("2", "acknowledged, then lost"))
+	token := s.sync("/dav/anna/contacts/", "", 0).multi().Token
+	s.restart(func() {
+		for _, d := range []string{"data", "mirror"} {
+			if err := errors.Join(os.RemoveAll(filepath.Join(s.dir, d)), os.Rename(filepath.Join(night, d), filepath.Join(s.dir, d))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	s.sync("/dav/anna/contacts/", old, 0).want(207)
+	s.sync("/dav/anna/contacts/", token, 0).want(503).lacks("valid-sync-token")
+	// Now nothing the account says can be trusted; another account is not touched.
+	s.sync("/dav/anna/contacts/", old, 0).want(503)
+	s.propfind("/dav/anna/contacts/", "1", "<D:getetag/>").want(503)
+	s.do("PUT", "/dav/anna/contacts/2.vcf", card("2", "x"), `If-Match: "x"`).want(503)
+	s.do("DELETE", "/dav/anna/contacts/1.vcf", "").want(503)
+	s.as("ben", "PROPFIND", "/dav/ben/contacts/", nil, "Depth: 1").want(207)
+}
+
+// A token whose signature is wrong says nothing about the account: that request alone waits (F4).
+func TestClient19ForgedToken(t *testing.T) {
+	s := newServer(t)
+	token := s.sync("/dav/anna/contacts/", "", 0).multi().Token
+	s.sync("/dav/anna/contacts/", token[:len(token)-4]+"0000", 0).want(503).lacks("valid-sync-token")
+	s.sync("/dav/anna/contacts/", token, 0).want(207)
 }
 
 // 5. Principal and home URLs end in a slash. 6. The principal has its home sets, addresses and name.

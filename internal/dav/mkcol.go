@@ -112,7 +112,7 @@ func (w *newCollection) parse(body *node) error {
 	return nil
 }
 
-// collectionKind reads DAV:resourcetype (RFC 5689, 3.1).
+// collectionKind reads DAV:resourcetype (RFC 5689, 3.3).
 func collectionKind(n *node) (holdfast.Kind, error) {
 	k := holdfast.Kind(0)
 	for _, e := range n.elements() {

@@ -30,6 +30,8 @@ type server struct {
 	*httptest.Server
 	t      testing.TB
 	ledger *ledger.Ledger
+	dav    *Handler
+	config Config
 	cfg    ledger.Config
 	dir    string
 }
@@ -59,11 +61,12 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 			t.Fatalf("make account %s: %v", name, err)
 		}
 	}
-	c := Config{Ledger: s.ledger, Log: s.cfg.Log, Domain: "cloud.example"}
+	s.config = Config{Log: s.cfg.Log, Domain: "cloud.example"}
 	for _, e := range edit {
-		e(&c)
+		e(&s.config)
 	}
-	dav := New(c)
+	s.config.Ledger = s.ledger
+	s.dav = New(s.config)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/.well-known/") {
 			WellKnown(w, r)
@@ -71,20 +74,37 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 		}
 		name, _, ok := r.BasicAuth()
 		ids := map[string]holdfast.AccountID{"anna": anna, "ben": ben, "ghost": 77}
-		if ok {
-			r = r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: 5}))
+		if !ok { // programs wait for the challenge
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
 		}
-		dav.ServeHTTP(w, r)
+		s.dav.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: 5})))
 	}))
 	t.Cleanup(func() {
 		s.Server.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.ledger.Close(ctx); err != nil {
-			t.Errorf("close ledger: %v", err)
-		}
+		s.close()
 	})
 	return s
+}
+
+// restart closes the ledger, lets what happen to its files, and opens it again.
+func (s *server) restart(what func()) {
+	s.t.Helper()
+	s.close()
+	what()
+	s.open()
+	s.config.Ledger = s.ledger
+	s.dav = New(s.config)
+}
+
+func (s *server) close() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.ledger.Close(ctx); err != nil {
+		s.t.Errorf("close ledger: %v", err)
+	}
 }
 
 func (s *server) open() {

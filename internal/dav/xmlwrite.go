@@ -1,7 +1,6 @@
 package dav
 
 import (
-	"bytes"
 	"encoding/xml"
 	"strings"
 	"sync"
@@ -173,5 +172,3 @@ func appendHref(dst []byte, segs []string, collection bool) []byte {
 
 // trimmed returns the text of an element without the white space around it.
 func trimmed(n *node) string { return strings.TrimSpace(n.content()) }
-
-func isXMLBlank(b []byte) bool { return len(bytes.TrimSpace(b)) == 0 }

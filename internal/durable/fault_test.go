@@ -54,24 +54,33 @@ func outcome(fsys durable.FS, name string, allowed ...[]byte) error {
 	return fmt.Errorf("%s has %d bytes, %.12q..., which is none of the %d allowed states", name, len(got), got, len(allowed))
 }
 
-// Every durable step of every function, failed in every way: what is there afterwards, before and after a
-// crash, is the whole old state or the whole new one, and the new one when nil was returned.
-func TestFaultTable(t *testing.T) {
-	tests := []struct {
-		what    string
-		prepare func(d *simdisk.Disk) error
-		run     func(d *simdisk.Disk) error
-		check   func(fsys durable.FS, done bool) error
-	}{
+// faultTest is a function under test and what it may leave.
+type faultTest struct {
+	what         string
+	prepare, run func(d *simdisk.Disk) error
+	check        func(fsys durable.FS, done bool) error
+}
+
+// states: when it is done name holds the first, otherwise any of them (nil: it is not there).
+func states(name string, allowed ...[]byte) func(fsys durable.FS, done bool) error {
+	return func(fsys durable.FS, done bool) error {
+		if done {
+			return outcome(fsys, name, allowed[0])
+		}
+		return outcome(fsys, name, allowed...)
+	}
+}
+
+func prepareOld(d *simdisk.Disk) error {
+	return durable.Create(d, "/d/x", older, durable.FilePerm)
+}
+
+func fileTests() []faultTest {
+	return []faultTest{
 		{
 			"Create", nil,
 			func(d *simdisk.Disk) error { return durable.Create(d, "/d/x", newer, durable.FilePerm) },
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/x", newer)
-				}
-				return outcome(f, "/d/x", newer, nil)
-			},
+			states("/d/x", newer, nil),
 		},
 		{
 			"CreateFrom", nil,
@@ -82,43 +91,41 @@ func TestFaultTable(t *testing.T) {
 				}
 				return err
 			},
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/x", newer)
-				}
-				return outcome(f, "/d/x", newer, nil)
-			},
+			states("/d/x", newer, nil),
 		},
 		{
-			"Replace", func(d *simdisk.Disk) error { return durable.Create(d, "/d/x", older, durable.FilePerm) },
+			"Replace", prepareOld,
 			func(d *simdisk.Disk) error { return durable.Replace(d, "/d/x", newer, durable.FilePerm) },
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/x", newer)
-				}
-				return outcome(f, "/d/x", newer, older)
-			},
+			states("/d/x", newer, older),
 		},
 		{
-			"Remove", func(d *simdisk.Disk) error { return durable.Create(d, "/d/x", older, durable.FilePerm) },
+			"Remove", prepareOld,
 			func(d *simdisk.Disk) error { return durable.Remove(d, "/d/x") },
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/x", nil)
-				}
-				return outcome(f, "/d/x", older, nil)
-			},
+			states("/d/x", nil, older),
 		},
 		{
-			"Rename across directories", func(d *simdisk.Disk) error {
-				return errors.Join(d.Mkdir("/e", durable.DirPerm), durable.Create(d, "/d/x", older, durable.FilePerm))
+			"Reserve and Release", nil,
+			func(d *simdisk.Disk) error {
+				for range 2 {
+					if err := durable.Reserve(d, "/d/reserve", 8192); err != nil {
+						return err
+					}
+				}
+				return durable.Release(d, "/d/reserve")
 			},
+			states("/d/reserve", nil, make([]byte, 8192)),
+		},
+	}
+}
+
+func nameTests() []faultTest {
+	return []faultTest{
+		{
+			"Rename across directories",
+			func(d *simdisk.Disk) error { return errors.Join(d.Mkdir("/e", durable.DirPerm), prepareOld(d)) },
 			func(d *simdisk.Disk) error { return durable.Rename(d, "/d/x", "/e/y", false) },
 			func(f durable.FS, done bool) error {
-				if done {
-					return errors.Join(outcome(f, "/d/x", nil), outcome(f, "/e/y", older))
-				}
-				if outcome(f, "/d/x", older) == nil { // both names, or the old one only
+				if !done && outcome(f, "/d/x", older) == nil { // both names, or the old one only
 					return outcome(f, "/e/y", older, nil)
 				}
 				return errors.Join(outcome(f, "/d/x", nil), outcome(f, "/e/y", older))
@@ -142,33 +149,15 @@ func TestFaultTable(t *testing.T) {
 				}
 				return durable.Create(d, "/d/e/f/x", newer, durable.FilePerm)
 			},
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/e/f/x", newer)
-				}
-				return outcome(f, "/d/e/f/x", newer, nil)
-			},
-		},
-		{
-			"Reserve and Release", nil,
-			func(d *simdisk.Disk) error {
-				if err := durable.Reserve(d, "/d/reserve", 8192); err != nil {
-					return err
-				}
-				if err := durable.Reserve(d, "/d/reserve", 8192); err != nil {
-					return err
-				}
-				return durable.Release(d, "/d/reserve")
-			},
-			func(f durable.FS, done bool) error {
-				if done {
-					return outcome(f, "/d/reserve", nil)
-				}
-				return outcome(f, "/d/reserve", nil, make([]byte, 8192))
-			},
+			states("/d/e/f/x", newer, nil),
 		},
 	}
-	for _, test := range tests {
+}
+
+// Every durable step of every function, failed in every way: what is there afterwards, before and after a
+// crash, is the whole old state or the whole new one, and the new one when nil was returned.
+func TestFaultTable(t *testing.T) {
+	for _, test := range append(fileTests(), nameTests()...) {
 		prepare := func(d *simdisk.Disk) error {
 			if err := d.Mkdir("/d", durable.DirPerm); err != nil || test.prepare == nil {
 				return err

@@ -191,7 +191,7 @@ type homeBlobs struct {
 }
 
 func openBlobs(cfg Config) (*homeBlobs, error) {
-	b, err := dir.Open(durable.Disk, cfg.Dir, dir.WithSpare(dir.Off))
+	b, err := dir.Open(durable.Disk, cfg.Dir, dir.WithSpare(dir.Off), dir.WithCache())
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,7 @@ const defaultMinFree = 32 << 20
 type Ledger struct {
 	cfg      Config
 	log      *slog.Logger
+	started  time.Time
 	instance string // names this data directory in claims
 	blobs    *homeBlobs
 	queue    *queue
@@ -174,7 +175,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	}
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
-		cfg: cfg, log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
+		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
 		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},

@@ -604,3 +604,43 @@ func TestBlobHealedFromMirror(t *testing.T) {
 		}
 	}
 }
+
+// What a killed process left unfinished is gone after the next start.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	old := time.Now().Add(-time.Minute)
+	var left []string
+	for _, d := range []string{r.cfg.Mirrors[0].Path, filepath.Join(r.cfg.Dir, "blobs")} {
+		f := filepath.Join(d, ".tmp-spare.7")
+		must(t, os.WriteFile(f, make([]byte, 1000), 0o600))
+		must(t, os.Chtimes(f, old, old))
+		left = append(left, f)
+	}
+	r.open()
+	for _, f := range left {
+		if _, err := os.Stat(f); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", f, err)
+		}
+	}
+	r.verify()
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.Watch(person)
+	defer w.Stop()
+	r.mustPut("a", "1")
+	_, head := r.token()
+	for h := range w.C {
+		if h.Seq > head.Seq {
+			t.Fatalf("told of %v, beyond the durable head %v", h, head)
+		}
+		if h == head {
+			break
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/bucket/dir"
 	"holdfast/internal/durable"
 	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
@@ -190,7 +191,21 @@ func (p *proof) claim(ctx context.Context) error {
 			return &mirrorError{m.Name(), err}
 		}
 	}
+	p.sweep(ctx)
 	return nil
+}
+
+// sweep removes what dead processes left unfinished: spare segments, uploads. Whoever wrote them has
+// lost the claim. What cannot be swept only costs room, so it is no reason to stay closed.
+func (p *proof) sweep(ctx context.Context) {
+	l := p.ledger
+	for _, b := range append([]*dir.Dir{l.blobs.home}, p.session.buckets...) {
+		if n, err := b.Sweep(ctx, l.started); err != nil {
+			l.log.Warn("sweep unfinished files", "path", b.Path(), "err", err)
+		} else if n > 0 {
+			l.log.Info("swept unfinished files", "path", b.Path(), "files", n)
+		}
+	}
 }
 
 // readMirrors reads every mirror to its end and merges their heads.

@@ -125,6 +125,10 @@ func (m *Mirror) readMarker(ctx context.Context) (id [16]byte, err error) {
 	if err != nil {
 		return id, fmt.Errorf("read marker: %w", err)
 	}
+	return parseMarker(b, m.cfg.Server)
+}
+
+func parseMarker(b []byte, server holdfast.ServerID) (id [16]byte, err error) {
 	var k marker
 	if err := json.Unmarshal(b, &k); err != nil {
 		return id, fmt.Errorf("marker is not JSON (%w): %w", err, holdfast.ErrCorrupt)
@@ -136,8 +140,8 @@ func (m *Mirror) readMarker(ctx context.Context) (id [16]byte, err error) {
 	if err != nil || len(raw) != len(id) {
 		return id, fmt.Errorf("marker with mirror id %q: %w", k.Mirror, holdfast.ErrCorrupt)
 	}
-	if k.Server != m.cfg.Server.String() {
-		return id, fmt.Errorf("mirror of server %q, ours is %s: %w", k.Server, m.cfg.Server, holdfast.ErrAbsent)
+	if k.Server != server.String() {
+		return id, fmt.Errorf("mirror of server %q, ours is %s: %w", k.Server, server, holdfast.ErrAbsent)
 	}
 	return [16]byte(raw), nil
 }

@@ -57,6 +57,11 @@ type world struct {
 	all  []Frame
 	top  heads
 	n    int
+
+	// For the fault table.
+	log   *Log
+	maybe []Frame // all, with the batch under way
+	blob  *frame.Blob
 }
 
 func newWorld(t testing.TB, seed uint64) *world {

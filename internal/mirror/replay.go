@@ -20,8 +20,8 @@ type Record struct {
 	LogTerm holdfast.Term // of the log it lies in; the payload has the term that committed it
 }
 
-// maxParked bounds the frames that wait, by location, for one before them.
-const maxParked = 1 << 16
+// maxParked bounds the frames that wait, by location, for one before them. Tests make it small.
+var maxParked = 1 << 16
 
 // Replay calls fn for every change beyond have, each account in seq order, verified by checksum, commit
 // frame and chain. have gives the head to begin at (zero: from the first change) and is asked once

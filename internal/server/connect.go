@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,7 +24,8 @@ import (
 // does not change any more.
 const (
 	lockPatience  = 15 * time.Second
-	fencePatience = 5 * time.Second
+	fencePatience = 2 * time.Second
+	startPatience = time.Minute // while it compares store and mirrors
 	poll          = 50 * time.Millisecond
 )
 
@@ -73,7 +75,7 @@ func awaitLock(ctx context.Context, dir string) (*durable.FileLock, error) {
 			return lock, err
 		}
 		if c, derr := dialAdmin(ctx, dir); derr == nil {
-			return nil, errors.Join(fmt.Errorf("a server runs on %s already: %w", dir, err), c.Close())
+			return nil, errors.Join(fmt.Errorf("a server runs on %s already: %w: %w", dir, err, holdfast.ErrDenied), c.Close())
 		}
 		if time.Now().After(deadline) {
 			return nil, err
@@ -126,7 +128,11 @@ func (d *Dir) settle(ctx context.Context, tell func(string)) error {
 				tell("fence " + last)
 			}
 		}
-		if time.Since(since) > fencePatience {
+		patience := fencePatience
+		if strings.HasPrefix(s.Reason, "starting") {
+			patience = startPatience
+		}
+		if time.Since(since) > patience {
 			return nil
 		}
 		if err := pause(ctx, poll); err != nil {

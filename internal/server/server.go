@@ -58,8 +58,8 @@ type server struct {
 // error then wraps holdfast.ErrFatal and the exit code is 75. It stops taking connections first, lets
 // running requests finish within the drain time, and closes the ledger last.
 //
-// Errors: ErrDenied, the settings would be unsafe; durable.ErrLocked, another process works on the
-// directory; ErrAbsent, it is no data directory.
+// Errors: ErrDenied, the settings would be unsafe or another server runs; durable.ErrLocked, a command
+// has worked on the directory for long; ErrAbsent, it is no data directory.
 func Run(ctx context.Context, cfg Config) error {
 	s := &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8)}
 	if err := cfg.Settings.Check(); err != nil {

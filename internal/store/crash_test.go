@@ -62,12 +62,12 @@ func (r *faultRun) commit(ops ...frame.Op) {
 
 // live does the work; it returns early if after returns true.
 func (r *faultRun) live(after func() bool) {
-	for i := range 6 {
+	for i := range 4 {
 		r.commit(put(2, fmt.Sprint("r", i%3), strings.Repeat(fmt.Sprint(i), 3000)))
 		if after() {
 			return
 		}
-		if i == 2 || i == 4 {
+		if i == 1 {
 			err := r.s.check.checkpoint("RESTART")
 			if err != nil {
 				r.errs = append(r.errs, r.s.note(err))
@@ -166,7 +166,7 @@ func TestPowerCut(t *testing.T) {
 		return false
 	})
 	setDisk(nil)
-	if err := r.s.Close(); err != nil || cuts < 60 {
+	if err := r.s.Close(); err != nil || cuts < 40 {
 		t.Fatalf("%d cuts, %v", cuts, err)
 	}
 }

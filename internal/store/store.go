@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/durable"
 )
 
 const fileName = "holdfast.db"
@@ -88,7 +89,7 @@ func Create(ctx context.Context, cfg Config) (*Store, error) {
 	if err := createFile(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
-	if err := syncDir(cfg.Path); err != nil {
+	if err := durable.Disk.SyncDir(cfg.Path); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
 	return Open(ctx, cfg)
@@ -139,17 +140,6 @@ func createFile(ctx context.Context, cfg Config) (err error) {
 		}
 	}
 	return c.run("COMMIT")
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := d.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("sync directory %s: %w: %w", path, holdfast.ErrFatal, err), d.Close())
-	}
-	return d.Close()
 }
 
 // Open opens an existing store; it never creates one. ErrAbsent: there is none, it has no marker,

@@ -10,6 +10,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/bucket"
+	"holdfast/internal/durable"
 	"holdfast/internal/durable/simdisk"
 )
 
@@ -67,6 +68,7 @@ type acked struct {
 	made, sealed bool
 	data         []byte // appended and acknowledged
 	all          []byte // appended, acknowledged or not
+	revived      bool   // an append succeeded after one that failed
 }
 
 // segmentLife makes an object, appends three times and seals it.
@@ -81,9 +83,7 @@ func segmentLife(ctx context.Context, d *Dir, k *acked) error {
 	for i := range 3 {
 		k.all = append(k.all, batch(i)...)
 		if err := a.Append(batch(i)); err != nil {
-			if again := a.Append(batch(i)); again == nil {
-				return errors.New("an append succeeded after one that failed")
-			}
+			k.revived = a.Append(batch(i)) == nil
 			return err
 		}
 		k.data = append(k.data, batch(i)...)
@@ -97,6 +97,9 @@ func segmentLife(ctx context.Context, d *Dir, k *acked) error {
 
 // check: the object is there if that was acknowledged, and begins with all that was; sealed, it is that exactly.
 func (k *acked) check(b bucket.Bucket) error {
+	if k.revived {
+		return errors.New("an append succeeded after one that failed")
+	}
 	if k.sealed {
 		return errors.Join(outcome(b, "log/t/1.seg", k.data), outcome(b, "log/t/1.open", nil))
 	}
@@ -123,32 +126,35 @@ func (k *acked) check(b bucket.Bucket) error {
 	return nil
 }
 
-func TestFaultTable(t *testing.T) {
-	whole := func(name string, states ...[]byte) func(b bucket.Bucket, done bool) error {
-		return func(b bucket.Bucket, done bool) error { // states[0] is the one after success
-			if done {
-				return outcome(b, name, states[0])
-			}
-			return outcome(b, name, states...)
+// faultTest is an operation under test and what it may leave.
+type faultTest struct {
+	what         string
+	prepare, run func(*simdisk.Disk) error
+	check        func(b bucket.Bucket, done bool) error // nil: checkCreated
+}
+
+// states: when it is done name holds the first, otherwise any of them (nil: it is not there).
+func states(name string, allowed ...[]byte) func(b bucket.Bucket, done bool) error {
+	return func(b bucket.Bucket, done bool) error {
+		if done {
+			return outcome(b, name, allowed[0])
 		}
+		return outcome(b, name, allowed...)
 	}
-	var k acked
+}
+
+func putTests() []faultTest {
 	prepareOld := run(func(ctx context.Context, d *Dir) error { return putBytes(ctx, d, "a/b/x", older, true) })
-	tests := []struct {
-		what    string
-		prepare func(*simdisk.Disk) error
-		run     func(*simdisk.Disk) error
-		check   func(b bucket.Bucket, done bool) error
-	}{
+	return []faultTest{
 		{
 			"put exclusive", nil,
 			run(func(ctx context.Context, d *Dir) error { return putBytes(ctx, d, "a/b/x", newer, true) }),
-			whole("a/b/x", newer, nil),
+			states("a/b/x", newer, nil),
 		},
 		{
 			"replace", prepareOld,
 			run(func(ctx context.Context, d *Dir) error { return putBytes(ctx, d, "a/b/x", newer, false) }),
-			whole("a/b/x", newer, older),
+			states("a/b/x", newer, older),
 		},
 		{
 			"put taken", prepareOld,
@@ -158,24 +164,30 @@ func TestFaultTable(t *testing.T) {
 				}
 				return nil
 			}),
-			whole("a/b/x", older),
+			states("a/b/x", older),
 		},
 		{
 			"put named", nil,
 			run(func(ctx context.Context, d *Dir) error {
 				return d.PutNamed(ctx, "a/b", bytes.NewReader(newer), func() (string, bool, error) { return "x", false, nil })
 			}),
-			whole("a/b/x", newer, nil),
+			states("a/b/x", newer, nil),
 		},
 		{
 			"remove", prepareOld,
 			run(func(ctx context.Context, d *Dir) error { return d.Remove(ctx, "a/b/x") }),
-			whole("a/b/x", nil, older),
+			states("a/b/x", nil, older),
 		},
+	}
+}
+
+func otherTests() []faultTest {
+	var k acked
+	return []faultTest{
 		{
 			"append and seal", nil,
 			run(func(ctx context.Context, d *Dir) error { return segmentLife(ctx, d, &k) }),
-			func(b bucket.Bucket, done bool) error { return k.check(b) },
+			func(b bucket.Bucket, _ bool) error { return k.check(b) },
 		},
 		{
 			"create", nil,
@@ -189,7 +201,12 @@ func TestFaultTable(t *testing.T) {
 			nil,
 		},
 	}
-	for _, test := range tests {
+}
+
+// Each durable step of each operation, failed in every way: at once and after a crash there is the whole old
+// state or the whole new one, the new one when nil was returned; and the operation can be done again.
+func TestFaultTable(t *testing.T) {
+	for _, test := range append(putTests(), otherTests()...) {
 		prepare := func(s *simdisk.Disk) error {
 			if _, err := Create(s, "/bucket"); err != nil || test.prepare == nil {
 				return err
@@ -262,6 +279,33 @@ func again(s *simdisk.Disk, run func(*simdisk.Disk) error, check func(*simdisk.D
 		return fmt.Errorf("done again: %w", err)
 	}
 	return nil
+}
+
+// ErrExists is a statement about the medium: the name that another process made, and did not sync yet, is
+// still taken after a crash.
+func TestTakenIsDurable(t *testing.T) {
+	s := simdisk.New(1)
+	d, err := Create(s, "/bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, d, "term/0", "")
+	f, err := durable.NewDraft(s, "/bucket/term", "1", durable.FilePerm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit("other", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rename("/bucket/term/other", "/bucket/term/1", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := putBytes(t.Context(), d, "term/1", newer, true); !errors.Is(err, holdfast.ErrExists) {
+		t.Fatalf("got %v, want ErrExists", err)
+	}
+	if _, err := s.CrashLosingAll().Stat("/bucket/term/1"); err != nil {
+		t.Error(err)
+	}
 }
 
 // Each planted bug of the disk is noticed by the promises that the fault table checks.
