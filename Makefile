@@ -11,7 +11,7 @@ MIRROR ?= data-mirror
 # How long `make crash` goes on, and how long `make fuzz` stays with each target.
 CRASH_MINUTES ?= 10
 FUZZ_TIME     ?= 20s
-BENCH         ?= .
+BENCH         ?=
 
 GO    := go
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
@@ -51,7 +51,7 @@ crash: ## kill -9 under load for CRASH_MINUTES
 	$(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./tests -args -crash "$(CRASH_MINUTES)m"
 
 bench: ## the promised numbers
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(UNITS)
+	$(GO) run ./internal/bench $(BENCH)
 
 demo: build ## the disaster of October 2009, with the fence and without
 	scripts/demo

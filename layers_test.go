@@ -62,6 +62,7 @@ var doors = []door{
 	{"database/sql/", []string{"internal/store"}, "SQL lives in internal/store alone"},
 	{"modernc.org/sqlite", []string{"internal/store"}, "SQLite lives in internal/store alone"},
 	{"modernc.org/sqlite/", []string{"internal/store"}, "SQLite lives in internal/store alone"},
+	{"modernc.org/libc", []string{"internal/store"}, "SQLite lives in internal/store alone"},
 	{"github.com/alecthomas/kong", []string{"cmd/holdfast"}, "flags are parsed in cmd/holdfast"},
 	{"github.com/caddyserver/certmagic", []string{"internal/server"}, "certificates are the server's"},
 	{"go.uber.org/zap", []string{"internal/server"}, "only certmagic logs through zap; log with log/slog"},

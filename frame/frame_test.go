@@ -371,8 +371,9 @@ func FuzzPayloads(f *testing.F) {
 
 // FuzzReader reads whatever it is given as a segment, to the end and behind damage.
 func FuzzReader(f *testing.F) {
-	b, _ := segmentOf(f, 2, true)
+	b, _ := segmentOf(f, 1, true)
 	f.Add(b, 5000, byte(1))
+	f.Add(b, SegmentHeaderSize+BatchAlign+40, byte(4))
 	f.Fuzz(func(t *testing.T, b []byte, at int, x byte) {
 		if at >= 0 && at < len(b) {
 			b = bytes.Clone(b)

@@ -145,21 +145,32 @@ func (r *Reader) Next() (*Batch, error) {
 			off += Len(h.Size)
 			continue
 		}
-		if b.Commit, err = ParseCommit(payload); err != nil {
+		if err := r.commit(payload, off+Len(h.Size), pos, chain); err != nil {
 			return bad(err)
 		}
-		if b.Commit.First != r.pos || b.Commit.Last != pos-2 {
-			return bad(fmt.Errorf("commit of pos %d to %d after a batch of %d to %d: %w", b.Commit.First, b.Commit.Last, r.pos, pos-2, holdfast.ErrCorrupt))
-		}
-		off += Len(h.Size)
-		if ok, err := r.win.zeroFrom(off, AlignBatch(off)-off); err != nil {
-			return nil, err
-		} else if !ok {
-			b.Dirty = &BadError{Offset: off, Pos: pos, Err: fmt.Errorf("bytes between batches are not zero: %w", holdfast.ErrCorrupt)}
-		}
-		r.off, r.pos, r.chain, r.blind = AlignBatch(off), pos, chain, false
 		return b, nil
 	}
+}
+
+// commit takes the payload of the commit frame that ends at off; pos and chain are those after it.
+func (r *Reader) commit(payload []byte, off int64, pos uint64, chain holdfast.Hash) error {
+	c, err := ParseCommit(payload)
+	if err != nil {
+		return err
+	}
+	if c.First != r.pos || c.Last != pos-2 {
+		return fmt.Errorf("commit of pos %d to %d after a batch of %d to %d: %w", c.First, c.Last, r.pos, pos-2, holdfast.ErrCorrupt)
+	}
+	ok, err := r.win.zeroFrom(off, AlignBatch(off)-off)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		r.batch.Dirty = &BadError{Offset: off, Pos: pos, Err: fmt.Errorf("bytes between batches are not zero: %w", holdfast.ErrCorrupt)}
+	}
+	r.batch.Commit = c
+	r.off, r.pos, r.chain, r.blind = AlignBatch(off), pos, chain, false
+	return nil
 }
 
 // Again makes the next read see the segment as it is now. After a BadError, Next then tries the same
@@ -378,12 +389,16 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 			w.buf = make([]byte, want)
 		}
 		w.off, w.buf = off, w.buf[:want]
-		if got, err := w.r.ReadAt(w.buf, off); got < len(w.buf) {
+		got, err := w.r.ReadAt(w.buf, off)
+		if got < len(w.buf) && err != nil && !errors.Is(err, io.EOF) {
 			w.buf = w.buf[:0]
-			if err == nil || errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("segment ends at %d, not at %d: %w", off+int64(got), w.size, holdfast.ErrCorrupt)
-			}
 			return nil, fmt.Errorf("read at %d: %w", off, err)
+		}
+		if got < len(w.buf) { // it was cut meanwhile: that is how a segment is sealed
+			w.buf, w.size = w.buf[:got], off+int64(got)
+		}
+		if off+n > w.size {
+			return nil, fmt.Errorf("%d bytes wanted at %d of %d: %w", n, off, w.size, holdfast.ErrCorrupt)
 		}
 	}
 	return w.buf[off-w.off : off-w.off+n : off-w.off+n], nil
@@ -391,8 +406,12 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 
 // zeroFrom reports whether n bytes at off, as far as the segment goes, are zero.
 func (w *window) zeroFrom(off, n int64) (bool, error) {
-	for end := min(off+n, w.size); off < end; {
-		b, err := w.bytes(off, min(chunk, end-off))
+	for end := off + n; off < min(end, w.size); {
+		size := w.size
+		b, err := w.bytes(off, min(chunk, end-off, w.size-off))
+		if err != nil && w.size < size {
+			continue // it was cut meanwhile
+		}
 		if err != nil {
 			return false, err
 		}

@@ -13,8 +13,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,6 +24,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 	"time"
@@ -41,6 +44,8 @@ type size struct {
 	rounds    int           // that count
 	deltas    int           // per collection and round
 	listings  int           // per round
+	only      string        // run only the rows whose name contains it
+	profile   string        // file for a CPU profile of the server; empty: none
 }
 
 var (
@@ -65,11 +70,13 @@ func run() error {
 	isQuick := flag.Bool("quick", false, "under a minute: fewer resources, shorter rounds")
 	dir := flag.String("dir", "", "directory on the disk to measure (default: the system's temporary directory)")
 	serveDir := flag.String("serve", "", "be the server over this directory (bench starts itself so)")
+	only := flag.String("only", "", "run only the rows whose name contains this")
+	profile := flag.String("profile", "", "write a CPU profile of the server process to this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *serveDir != "" {
-		return serve(ctx, *serveDir)
+		return profiled(*profile, func() error { return serve(ctx, *serveDir) })
 	}
 	s := full
 	if *isQuick {
@@ -83,7 +90,22 @@ func run() error {
 		return fmt.Errorf("make temporary directory: %w", err)
 	}
 	defer removeAll(tmp)
+	s.only, s.profile = *only, *profile
 	return measure(ctx, os.Stdout, tmp, s)
+}
+
+// profiled runs do under the CPU profiler if a file is given.
+func profiled(file string, do func() error) (err error) {
+	if file == "" {
+		return do()
+	}
+	var buf bytes.Buffer
+	if err := pprof.StartCPUProfile(&buf); err != nil {
+		return fmt.Errorf("start profile: %w", err)
+	}
+	err = do()
+	pprof.StopCPUProfile()
+	return errors.Join(err, durable.Replace(durable.Disk, file, buf.Bytes(), durable.FilePerm))
 }
 
 // removeAll removes a temporary tree, as far as it can: what is left behind harms nobody.
@@ -106,7 +128,7 @@ func measure(ctx context.Context, out io.Writer, dir string, s size) error {
 		return fmt.Errorf("load: %w", err)
 	}
 	t := newTable(out, s)
-	srv, err := startServer(ctx, dir, w)
+	srv, err := startServer(ctx, dir, s.profile, w)
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}

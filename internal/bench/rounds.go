@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +55,9 @@ func (b *bench) round(ctx context.Context, counts bool) error {
 	for _, v := range variants {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if !strings.Contains(v.row, b.size.only) {
+			continue
 		}
 		s, err := v.run()
 		if err != nil {

@@ -31,13 +31,13 @@ type process struct {
 }
 
 // startServer starts this program again as the server and waits for its first true answer.
-func startServer(ctx context.Context, dir string, w *world) (*process, error) {
+func startServer(ctx context.Context, dir, profile string, w *world) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	began := time.Now()
-	cmd := exec.CommandContext(ctx, self, "-serve", dir)
+	cmd := exec.CommandContext(ctx, self, "-serve", dir, "-profile", profile)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -182,8 +182,9 @@ func TestClient29Preconditions(t *testing.T) {
 	if e2 == e1 {
 		t.Error("another body has the same ETag")
 	}
-	s.do("PUT", at, v2, "If-Match: "+e1).want(204)    // the answer was lost
-	s.do("PUT", at, v2, "If-None-Match: *").want(412) // it was not new: no repeat
+	s.do("PUT", at, v2, "If-Match: "+e1).want(204)                                // the answer was lost
+	s.do("PUT", at, v2, "If-None-Match: *").want(412)                             // it was not new: no repeat
+	s.do("PUT", at, v2, `If-Match: "0123456789abcdef0123456789abcdef"`).want(412) // the same body, but never true
 	s.do("PUT", at, v3, "If-Match: "+e1).want(412)
 	s.do("GET", at, "").want(200).has("SUMMARY:two")
 	s.do("PUT", at, v3, "If-Match: *").want(204)

@@ -50,8 +50,9 @@ func WithPrincipal(ctx context.Context, p Principal) context.Context {
 
 // Handler serves everything below Base, to authenticated principals only.
 type Handler struct {
-	cfg Config
-	log *slog.Logger
+	cfg     Config
+	log     *slog.Logger
+	repeats repeats
 }
 
 // New makes a handler. It must be mounted without a mux that cleans paths: "//" and encoded dots are

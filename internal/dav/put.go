@@ -180,6 +180,7 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 		return err
 	}
 	w.created = t.place == placeNothing
+	w.q.h.repeats.add(w.version(t), t.state())
 	tx.Put(t.coll.ID, t.name(), w.contentType, w.q.h.cfg.Now().UnixMilli(), w.body)
 	return nil
 }
@@ -191,26 +192,19 @@ func (w *putWork) unmet(tx *ledger.Tx, t *target, refused error) error {
 		// edit is out of date: on 404 DAVx5 uploads it as new.
 		return errNotFound
 	}
-	if t.place == placeResource && t.res.Body == w.body.Hash && w.repeat(t) {
-		return nil // DESIGN.md 3, "Repeats": the answer was lost, the change was not
+	if t.place != placeResource || t.res.Body != w.body.Hash {
+		return refused
+	}
+	if before, ok := w.q.h.repeats.replaced(w.version(t)); ok && w.cond.check(before, w.q.stateOf(tx)) == nil {
+		return nil // DESIGN.md 3, "Repeats": the answer was lost, the change was not (RFC 9110, 13.1.1)
 	}
 	return refused
 }
 
-// repeat reports whether the precondition held for the version before the present one, which has
-// the same body as this PUT. If-Match: RFC 9110, 13.1.1 allows success whenever the state asked for
-// is the state there is. If-None-Match: only if nothing was there before.
-func (w *putWork) repeat(t *target) bool {
-	if w.cond.noneMatch != nil {
-		return w.cond.noneMatch.any && firstVersion(t.res)
-	}
-	return w.cond.match != nil && len(w.cond.lists) == 0
+// version names the body this PUT brings to its place.
+func (w *putWork) version(t *target) version {
+	return version{w.q.who.Account, t.coll.ID, t.name(), w.body.Hash}
 }
-
-// firstVersion reports whether a resource was never replaced since it was made. Modified is taken
-// inside the update, just before the change is made whose time Created is; a later version has a
-// later one. A wrong answer costs nothing: the body the client wants is there either way.
-func firstVersion(r *ledger.Resource) bool { return r.Modified <= r.Created }
 
 // uidFree refuses a second resource with one UID, and another UID under one name (RFC 4791, 5.3.2.1;
 // RFC 6352, 5.1 and 6.3.2.1). Status 409: the client can mend it.

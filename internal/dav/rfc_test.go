@@ -22,7 +22,7 @@ func TestRFCTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed := map[string]bool{}
-	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+	for i, line := range strings.Split(strings.TrimRight(string(b), "\n"), "\n") {
 		f := strings.Split(line, "\t")
 		if len(f) != 5 {
 			t.Fatalf("rfc.tsv:%d: %d columns, want RFC, section, status, where, note", i+1, len(f))

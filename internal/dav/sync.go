@@ -10,7 +10,8 @@ import (
 
 // Bounds of one sync answer. Beyond, it ends with 507 and a token to go on from (RFC 6578, 3.6).
 const (
-	syncPage    = 1000
+	syncPage    = 1000   // members of one question to the ledger
+	firstPage   = 20_000 // of the first, from nothing: one listing costs less than following changes
 	maxSyncSize = 24 << 20
 )
 
@@ -101,6 +102,9 @@ func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since h
 	c := &propContext{s.q, v, member}
 	for left := s.limit; ; {
 		page := syncPage
+		if since == 0 {
+			page = firstPage
+		}
 		if s.limit > 0 {
 			page = min(page, left)
 		}

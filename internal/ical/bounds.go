@@ -51,6 +51,17 @@ func widened(s stamp, unix int64) (int64, int64) {
 	return unix, unix
 }
 
+// affords charges for the times of a component; false if the budget is spent.
+func (x *expander) affords(t *times) bool {
+	x.budget -= t.start.cost()
+	for _, list := range [][]rdate{t.rdates, t.busy} {
+		for i := range list {
+			x.budget -= list[i].start.cost()
+		}
+	}
+	return x.budget > 0
+}
+
 func (x *expander) bounds(c *Component) (first, last int64) {
 	t := x.times(c)
 	var e extent
@@ -60,7 +71,7 @@ func (x *expander) bounds(c *Component) (first, last int64) {
 		}
 	}
 	switch {
-	case t.doubt:
+	case t.doubt || !x.affords(t):
 	case c.Name == "VEVENT" || c.Name == "VJOURNAL" || c.Name == "VTODO" && t.start.ok():
 		if t.start.ok() {
 			x.recurrenceBounds(c, t, &e)

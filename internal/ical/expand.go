@@ -33,6 +33,12 @@ func newExpander(o *Object, floating *Zone) *expander {
 	return &expander{o: o, floating: floating, budget: stepBudget, known: make(map[*Component]*times)}
 }
 
+// unix converts a stamp and charges for it; false if the budget is spent.
+func (x *expander) unix(s stamp) (int64, bool) {
+	x.budget -= s.cost()
+	return s.unix(x.floating), x.budget > 0
+}
+
 func (x *expander) times(c *Component) *times {
 	t := x.known[c]
 	if t == nil {
@@ -71,7 +77,7 @@ func (x *expander) seriesOf(name string) *series {
 			}
 			continue
 		}
-		id := t.id.unix(x.floating)
+		id, _ := x.unix(t.id)
 		s.ids = append(s.ids, id)
 		if t.future && t.start.ok() {
 			s.futures = append(s.futures, override{id, t})
@@ -97,10 +103,14 @@ func (x *expander) seriesOf(name string) *series {
 // future returns the override whose range holds the instance, nil for the master's own.
 func (s *series) future(id int64) *times {
 	var t *times
-	for i := len(s.futures) - 1; i >= 0 && t == nil; i-- {
-		if s.futures[i].id <= id {
-			t = s.futures[i].t
+	i, _ := slices.BinarySearchFunc(s.futures, id, func(o override, id int64) int {
+		if o.id <= id {
+			return -1
 		}
+		return 1
+	})
+	if i > 0 {
+		t = s.futures[i-1].t
 	}
 	return t
 }
@@ -126,6 +136,9 @@ func (x *expander) any(c *Component, low, high int64, test func(i *instance) boo
 	}
 	if !t.start.ok() {
 		return false
+	}
+	if x.budget -= t.start.cost(); x.budget <= 0 {
+		return true
 	}
 	w := walk{x: x, of: t, low: low, high: high, test: test}
 	if !t.recurs() && !t.id.ok() {
@@ -178,14 +191,19 @@ func (w *walk) run() bool {
 		return true
 	}
 	for _, e := range m.exdates {
-		w.exdates = append(w.exdates, e.unix(w.x.floating))
+		id, ok := w.x.unix(e)
+		if !ok {
+			return true
+		}
+		w.exdates = append(w.exdates, id)
 	}
 	slices.Sort(w.exdates)
 	if w.made(m.start.unix(w.x.floating), nil) {
 		return true
 	}
 	for i := range m.rdates {
-		if w.made(m.rdates[i].start.unix(w.x.floating), &m.rdates[i]) {
+		id, ok := w.x.unix(m.rdates[i].start)
+		if !ok || w.made(id, &m.rdates[i]) {
 			return true
 		}
 	}
@@ -215,6 +233,7 @@ func (w *walk) rule(r *rule) bool {
 
 // made tests the instance that the master starts at the instant id, if it is w.of's to have.
 func (w *walk) made(id int64, r *rdate) bool {
+	w.x.budget -= w.of.start.cost() + w.master.start.cost()
 	if _, gone := slices.BinarySearch(w.exdates, id); gone {
 		return false
 	}

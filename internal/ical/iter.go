@@ -149,6 +149,7 @@ func (it *iter) past(wall int64) bool {
 		return false
 	case formUTC:
 		if it.start.form != formDate && wall > it.r.until-2*day {
+			*it.budget -= it.start.cost()
 			return it.start.at(wall, it.floating) > it.r.until
 		}
 	}
@@ -298,6 +299,10 @@ func (r *rule) chooses(days int) bool {
 	if r.months == 0 && !r.byDate() {
 		return true
 	}
+	wd := weekday(days)
+	if (r.days != 0 || len(r.nthDays) > 0) && (r.days|r.nthMask)&(1<<wd) == 0 { // the cheapest question first
+		return false
+	}
 	y, m, d := dateOf(days)
 	if r.months != 0 && r.months&(1<<m) == 0 {
 		return false
@@ -306,7 +311,7 @@ func (r *rule) chooses(days int) bool {
 	if (r.monthDays != 0 || r.monthDaysEnd != 0) && r.monthDays&(1<<d) == 0 && r.monthDaysEnd&(1<<(length-d+1)) == 0 {
 		return false
 	}
-	if (r.days != 0 || len(r.nthDays) > 0) && r.days&(1<<weekday(days)) == 0 && !r.choosesNth(days, y, d, length) {
+	if len(r.nthDays) > 0 && r.days&(1<<wd) == 0 && !r.choosesNth(days, y, d, length) {
 		return false
 	}
 	if len(r.yearDays) > 0 {
@@ -324,9 +329,6 @@ func (r *rule) chooses(days int) bool {
 
 // choosesNth tells the n-th weekday of the month, or of the year in a yearly rule without BYMONTH.
 func (r *rule) choosesNth(days, y, d, length int) bool {
-	if len(r.nthDays) == 0 {
-		return false
-	}
 	if r.freq == yearly && r.months == 0 {
 		d, length = yearDay(days, y)
 	}

@@ -43,6 +43,7 @@ type rule struct {
 	monthDaysEnd     uint32 // bit n: the n-th day from the end
 	days             uint8  // bit n: weekday n, Monday = 0
 	nthDays          []nthDay
+	nthMask          uint8 // bit n: weekday n is in nthDays
 	yearDays         []int
 	weeks            []int
 	positions        []int // BYSETPOS
@@ -182,6 +183,7 @@ func (r *rule) addDay(b []byte) bool {
 		return false
 	}
 	d := nthDay{n, wd}
+	r.nthMask |= 1 << wd
 	if !slices.Contains(r.nthDays, d) {
 		r.nthDays = append(r.nthDays, d)
 	}
@@ -282,10 +284,7 @@ func (r *rule) withStart(start int64) rule {
 		f.hours = 1 << (sec / hour)
 	}
 	if r.freq < monthly { // RFC 5545: a number means nothing there
-		for _, nd := range r.nthDays {
-			f.days |= 1 << nd.weekday
-		}
-		f.nthDays = nil
+		f.days, f.nthMask, f.nthDays = f.days|r.nthMask, 0, nil
 	}
 	return f
 }

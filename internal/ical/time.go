@@ -37,6 +37,14 @@ func (s stamp) ok() bool { return s.form != formNone }
 // formFloating, nil for UTC.
 func (s stamp) unix(floating *Zone) int64 { return s.at(s.wall, floating) }
 
+// cost returns the steps that converting the stamp may take, for the budget of an expansion.
+func (s stamp) cost() int {
+	if s.form == formZoned && s.zone.vtz != nil {
+		return 4 + 8*len(s.zone.vtz.rules)
+	}
+	return 4
+}
+
 // at returns the instant at which a wall like that of s shows the given time.
 func (s stamp) at(wall int64, floating *Zone) int64 {
 	switch s.form {

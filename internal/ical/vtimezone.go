@@ -11,7 +11,7 @@ import (
 // Bounds of one VTIMEZONE. One that is larger is not used.
 const (
 	maxOnsets    = 4000
-	maxZoneRules = 64
+	maxZoneRules = 24
 )
 
 // vtimezone is a VTIMEZONE (RFC 5545, 3.6.5): single onsets, sorted, and onsets that recur yearly.
@@ -77,7 +77,7 @@ func (v *vtimezone) observance(c *Component) (at, from int64, ok bool) {
 			to, have[2] = parseOffset(l.Value())
 		case l.Is("RRULE"):
 			r, ok := parseRule(l.Value())
-			bad = bad || !ok || r.freq != yearly || r.interval != 1
+			bad = bad || !ok || !r.onceAYear() || len(rules) > maxZoneRules
 			rules = append(rules, r)
 		case l.Is("RDATE"):
 			eachValue(l.Value(), func(b []byte) bool {
@@ -104,6 +104,14 @@ func (v *vtimezone) observance(c *Component) (at, from int64, ok bool) {
 	return start - from, from, len(v.onsets) <= maxOnsets && len(v.rules) <= maxZoneRules
 }
 
+// onceAYear reports whether the rule is of the form that real zones have: a day or a weekday of one
+// month, at one time, every year. Others would make each conversion expensive.
+func (r *rule) onceAYear() bool {
+	one := func(mask uint64) bool { return mask&(mask-1) == 0 }
+	return r.freq == yearly && r.interval == 1 && one(r.seconds) && one(r.minutes) && one(uint64(r.hours)) &&
+		one(uint64(r.months)) && (r.months != 0 || !r.byDate()) && len(r.yearDays)+len(r.weeks) == 0
+}
+
 // add takes a rule as such, or its onsets if they are counted.
 func (v *vtimezone) add(zr zoneRule) bool {
 	if zr.rule.untilForm == formUTC { // RFC 5545, 3.6.5: UNTIL is in UTC, our walls are not
@@ -115,7 +123,7 @@ func (v *vtimezone) add(zr zoneRule) bool {
 		v.rules = append(v.rules, zr)
 		return true
 	}
-	budget := maxOnsets * 366
+	budget := maxOnsets * 32
 	it := newIter(zr.rule, zr.start, nil, math.MinInt64, &budget)
 	for {
 		wall, ok := it.next()
@@ -157,7 +165,7 @@ func (zr *zoneRule) narrow(unix int64, p *period) {
 	if r := zr.rule; r.untilForm != formNone && r.until-year < from {
 		from = r.until - year
 	}
-	budget := 10 * 366
+	budget := 10 * 32
 	it := newIter(zr.rule, zr.start, nil, from, &budget)
 	for {
 		wall, ok := it.next()

@@ -48,6 +48,9 @@ func (l *Ledger) keepServing(ctx context.Context) {
 		if !l.survive(ctx, err) {
 			return
 		}
+		if l.useReserve(err) {
+			continue
+		}
 		if !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
 			l.pause(ctx, wait)
 			wait = min(2*wait, retryMost)
@@ -156,7 +159,7 @@ func (l *Ledger) adopt(s *session, key []byte, shut map[holdfast.AccountID]strin
 	defer l.mu.Unlock()
 	l.db, l.mirrors, l.term, l.macKey, l.shut = s.db, s.mirrors, s.term, key, shut
 	old := l.buckets
-	l.positions, l.buckets = s.positions(), s.buckets
+	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
 	closeBuckets(l, old)
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {

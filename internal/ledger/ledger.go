@@ -83,6 +83,7 @@ type Ledger struct {
 	buckets   []*dir.Dir
 	positions []uint64 // of each mirror's log when the durable heads last moved
 	term      holdfast.Term
+	paths     *paths
 	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
 	tokens    []fence.Witness                             // sync tokens that proved a loss

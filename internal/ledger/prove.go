@@ -38,7 +38,7 @@ type proof struct {
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
-	p := &proof{ledger: l, session: &session{ledger: l}, shut: map[holdfast.AccountID]string{}}
+	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
 	if err != nil {

@@ -7,60 +7,108 @@ import (
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/mirror"
 	"holdfast/internal/store"
 )
 
 // reads are the questions that View and Tx answer alike: one account, as of one seq. What is not
 // there is ErrNotFound.
 type reads struct {
-	r       *store.Reader
+	open    func() (*store.Reader, error) // the store's snapshot, taken when it is first needed
 	account holdfast.AccountID
 	at      holdfast.Seq
 	ledger  *Ledger
+	paths   *paths
+}
+
+// found returns the collection of key, from memory or by ask.
+func (q *reads) found(key pathKey, ask func(r *store.Reader) (*Collection, error)) (*Collection, error) {
+	if c, ok := q.paths.get(key, q.at); ok {
+		return c, nil
+	}
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	c, err := ask(r)
+	if err != nil {
+		return nil, err
+	}
+	q.paths.put(key, c, q.at)
+	return c, nil
 }
 
 // Collection returns a collection by its id.
 func (q *reads) Collection(id holdfast.CollectionID) (*Collection, error) {
-	return q.r.Collection(q.account, id, q.at)
+	return q.found(pathKey{account: q.account, id: id}, func(r *store.Reader) (*Collection, error) {
+		return r.Collection(q.account, id, q.at)
+	})
 }
 
 // Child returns the collection of one name directly below parent.
 func (q *reads) Child(parent holdfast.CollectionID, name string) (*Collection, error) {
-	return q.r.Child(q.account, parent, name, q.at)
+	return q.found(pathKey{account: q.account, parent: parent, name: name}, func(r *store.Reader) (*Collection, error) {
+		return r.Child(q.account, parent, name, q.at)
+	})
 }
 
 // Children returns the collections directly below parent, sorted by name.
 func (q *reads) Children(parent holdfast.CollectionID) ([]Collection, error) {
-	return q.r.Children(q.account, parent, q.at)
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.Children(q.account, parent, q.at)
 }
 
 // Resource returns the thin row of a member of collection c.
 func (q *reads) Resource(c holdfast.CollectionID, name string) (*Resource, error) {
-	return q.r.Resource(q.account, c, name, q.at)
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.Resource(q.account, c, name, q.at)
 }
 
 // ByUID returns the thin row of the member of collection c that has a UID.
 func (q *reads) ByUID(c holdfast.CollectionID, uid string) (*Resource, error) {
-	return q.r.ByUID(q.account, c, uid, q.at)
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.ByUID(q.account, c, uid, q.at)
 }
 
 // Resources returns at most limit members of collection c, sorted bytewise by name, from the first name above after.
 func (q *reads) Resources(c holdfast.CollectionID, after string, limit int) ([]Resource, error) {
-	return q.r.Resources(q.account, c, after, limit, q.at)
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.Resources(q.account, c, after, limit, q.at)
 }
 
-// Body returns the body of r, verified against its hash. A blob is read whole: use OpenBody for what may be large.
-func (q *reads) Body(r *Resource) ([]byte, error) {
-	if !r.IsBlob() {
-		return q.r.Body(r)
+// Body returns the body of res, verified against its hash. A blob is read whole: use OpenBody for what may be large.
+func (q *reads) Body(res *Resource) ([]byte, error) {
+	if res.IsBlob() {
+		return q.ledger.readBlob(context.Background(), res)
 	}
-	return q.ledger.readBlob(context.Background(), r)
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.Body(res)
 }
 
 // View is one account at its durable head. It is valid only inside the function it was given to.
 type View struct {
 	reads
-	head holdfast.AccountHead
+	head    holdfast.AccountHead
+	db      *sharedStore
+	ctx     context.Context // of the request this view answers
+	mirrors []*mirror.Mirror
+	term    holdfast.Term
+	r       *store.Reader // nil until the first question that memory cannot answer
 }
 
 // Head returns the durable head this view shows.
@@ -71,7 +119,7 @@ func (v *View) OpenBody(r *Resource) (io.ReadSeekCloser, error) {
 	if r.IsBlob() {
 		return v.ledger.openBlob(context.Background(), r)
 	}
-	b, err := v.r.Body(r)
+	b, err := v.Body(r)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +129,11 @@ func (v *View) OpenBody(r *Resource) (io.ReadSeekCloser, error) {
 // Changed returns what differs in collection c between since and this view, in order of seq, at most
 // limit members, and the head reached: that of the view, or an earlier one if there is more to come.
 func (v *View) Changed(c holdfast.CollectionID, since holdfast.Seq, limit int) ([]Delta, holdfast.Head, error) {
-	d, reached, err := v.r.Changed(v.account, c, since, v.at, limit)
+	r, err := v.open()
+	if err != nil {
+		return nil, holdfast.Head{}, err
+	}
+	d, reached, err := r.Changed(v.account, c, since, v.at, limit)
 	if err != nil {
 		return nil, holdfast.Head{}, err
 	}
@@ -94,7 +146,11 @@ func (v *View) Changed(c holdfast.CollectionID, since holdfast.Seq, limit int) (
 
 // LastChange returns the head at the newest change of collection c or one of its direct members.
 func (v *View) LastChange(c holdfast.CollectionID) (holdfast.Head, error) {
-	seq, err := v.r.LastChange(v.account, c, v.at)
+	r, err := v.open()
+	if err != nil {
+		return holdfast.Head{}, err
+	}
+	seq, err := r.LastChange(v.account, c, v.at)
 	if err != nil {
 		return holdfast.Head{}, err
 	}
@@ -108,12 +164,27 @@ func (v *View) headAt(s holdfast.Seq) (holdfast.Head, error) {
 	case 0:
 		return holdfast.Head{}, nil
 	}
-	h, err := v.r.HashAt(v.account, s)
+	h, err := v.hashAt(s)
 	return holdfast.Head{Seq: s, Hash: h}, err
 }
 
+// hashAt returns the hash of the account's chain at a seq up to the store's head.
+func (v *View) hashAt(s holdfast.Seq) (holdfast.Hash, error) {
+	r, err := v.open()
+	if err != nil {
+		return holdfast.Hash{}, err
+	}
+	return r.HashAt(v.account, s)
+}
+
 // Usage returns how many resources the account holds, and the bytes of their bodies.
-func (v *View) Usage() (resources, bytes int64, err error) { return v.r.Usage(v.account) }
+func (v *View) Usage() (resources, bytes int64, err error) {
+	r, err := v.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.Usage(v.account)
+}
 
 // Digest returns the order-independent digest of a collection's members: equal digests, equal contents.
 func (v *View) Digest(c holdfast.CollectionID) (holdfast.Hash, error) {
@@ -156,7 +227,7 @@ func (t *Tx) PutCopy(c holdfast.CollectionID, name string, r *Resource) {
 	if r.IsBlob() {
 		op.Blob = &frame.Blob{Hash: r.Body, Size: r.Size}
 	} else {
-		b, err := t.r.Body(r)
+		b, err := t.Body(r)
 		t.fail(err)
 		op.Body = b
 	}

@@ -17,6 +17,7 @@ type session struct {
 	ledger    *Ledger
 	term      holdfast.Term
 	db        *sharedStore
+	paths     *paths
 	mirrors   []*mirror.Mirror
 	buckets   []*dir.Dir // where the mirrors lie
 	logs      []*mirror.Log
@@ -58,6 +59,7 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 			return err
 		case <-tick.C:
 			s.ledger.noteSpace(s.room())
+			s.ledger.keepReserve()
 			if err := s.look(ctx); err != nil {
 				return err
 			}

@@ -3,7 +3,6 @@ package ledger
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -114,34 +113,6 @@ func SameDevice(a, b string) (bool, error) {
 	}
 	y, err := durable.Disk.Stat(b)
 	return x.Dev == y.Dev, err
-}
-
-// checkSpace refuses writes while the store's disk or a mirror's has less than the configured room
-// left, so that a commit under way never meets a full disk.
-func (l *Ledger) checkSpace(mirrors []*mirror.Mirror) error {
-	var err error
-	if n, ferr := durable.FreeBytes(l.cfg.Dir); ferr == nil && n < l.cfg.MinFree {
-		err = fmt.Errorf("store's disk has %d MiB left, %d are kept free: %w", n>>20, l.cfg.MinFree>>20, holdfast.ErrFull)
-	}
-	for _, m := range mirrors {
-		if n, ok, ferr := m.Free(); ok && ferr == nil && n < l.cfg.MinFree {
-			err = errors.Join(err, &mirrorError{m.Name(), fmt.Errorf("its disk has %d MiB left, %d are kept free: %w", n>>20, l.cfg.MinFree>>20, holdfast.ErrFull)})
-		}
-	}
-	return err
-}
-
-// noteSpace shows a full disk as held, and its end as open.
-func (l *Ledger) noteSpace(err error) {
-	l.mu.RLock()
-	state := l.state
-	l.mu.RUnlock()
-	switch {
-	case err != nil && state == fence.Open:
-		l.setState(fence.Held, err.Error())
-	case err == nil && state == fence.Held:
-		l.setState(fence.Open, "")
-	}
 }
 
 // progress tells of a long heal.

@@ -69,7 +69,7 @@ func (v *View) ParseSyncToken(s string) (holdfast.Seq, error) {
 		return 0, fmt.Errorf("token of another account: %w", holdfast.ErrToken)
 	}
 	w := fence.Witness{Account: v.account, Epoch: holdfast.Epoch(epoch), Seq: holdfast.Seq(seq), Prefix: prefix, Source: "sync token of a device"}
-	verdict, err := w.Judge(v.head, func(s holdfast.Seq) (holdfast.Hash, error) { return v.r.HashAt(v.account, s) })
+	verdict, err := w.Judge(v.head, v.hashAt)
 	if err != nil {
 		return 0, err
 	}
@@ -127,7 +127,8 @@ func (l *Ledger) readTokenKey(ctx context.Context, st *store.Store, head holdfas
 		return nil, fmt.Errorf("read the key of sync tokens: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	q := reads{r: r, account: holdfast.Server, at: head.Seq, ledger: l}
+	open := func() (*store.Reader, error) { return r, nil }
+	q := reads{open: open, account: holdfast.Server, at: head.Seq, ledger: l, paths: newPaths()}
 	b, err := q.record(keysCollection, tokenKeyName)
 	if err != nil {
 		return nil, fmt.Errorf("read the key of sync tokens: %w", err)

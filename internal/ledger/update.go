@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"holdfast"
@@ -196,7 +197,8 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	if err != nil {
 		return err
 	}
-	t := &Tx{reads: reads{r: tx.Reader, account: r.account, at: head.Head.Seq, ledger: s.ledger}, head: head}
+	open := func() (*store.Reader, error) { return tx.Reader, nil }
+	t := &Tx{reads: reads{open: open, account: r.account, at: head.Head.Seq, ledger: s.ledger, paths: s.paths}, head: head}
 	if r.err = t.call(r.fn); r.err != nil {
 		s.recordPanic(r.err)
 		return nil
@@ -218,6 +220,9 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(c.Ops, changesCollections) {
+		s.paths.change(r.account, c.Seq)
+	}
 	if err := tx.Apply(c, payload, hash); err != nil {
 		return fmt.Errorf("apply change %s of account %s: %w", c.Seq, r.account, err)
 	}
@@ -225,6 +230,10 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
 	b.frames = append(b.frames, mirror.Frame{Account: r.account, Epoch: c.Epoch, Seq: c.Seq, Hash: hash, Term: c.Term, Payload: payload})
 	return nil
+}
+
+func changesCollections(o frame.Op) bool {
+	return o.Type == frame.OpPutCollection || o.Type == frame.OpDeleteCollection
 }
 
 // newest returns the head that the next change of an account extends, and proves that the store

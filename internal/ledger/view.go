@@ -7,63 +7,77 @@ import (
 
 	"holdfast"
 	"holdfast/internal/fence"
-	"holdfast/internal/mirror"
+	"holdfast/internal/store"
 )
 
 // View shows fn one account at its durable head, in one consistent snapshot. Nothing else reads the
 // store. Errors before fn runs: ErrFenced (the store may be false: answer 503) and ErrNotFound (no
 // such account). fn must not keep the view while bytes go to a slow client.
 func (l *Ledger) View(ctx context.Context, a holdfast.AccountID, fn func(v *View) error) error {
-	db, mirrors, term, head, err := l.reading(a)
+	v, err := l.reading(ctx, a)
 	if err != nil {
 		return err
 	}
-	defer db.release()
-	if err := l.provenForReading(ctx, db, mirrors, term); err != nil {
+	defer v.db.release()
+	if err := v.proven(); err != nil {
 		return err
 	}
-	r, err := db.Read(ctx)
-	if err != nil {
-		return l.readFailed(fmt.Errorf("begin read: %w", err))
+	err = fn(v)
+	if v.r != nil {
+		err = errors.Join(err, v.r.Close())
 	}
-	v := &View{reads: reads{r: r, account: a, at: head.Head.Seq, ledger: l}, head: head}
-	if err = v.verify(); err == nil {
-		err = fn(v)
-	}
-	return l.readFailed(errors.Join(err, r.Close()))
+	return l.readFailed(err)
 }
 
-// reading returns what a view needs, with the store acquired.
-func (l *Ledger) reading(a holdfast.AccountID) (*sharedStore, []*mirror.Mirror, holdfast.Term, holdfast.AccountHead, error) {
+// snapshot takes the store's snapshot when it is first needed, and verifies it (R8).
+func (v *View) snapshot() (*store.Reader, error) {
+	if v.r != nil {
+		return v.r, nil
+	}
+	r, err := v.db.Read(v.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin read: %w", err)
+	}
+	if err := v.verify(r); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	v.r = r
+	return r, nil
+}
+
+// reading returns a view with the store acquired.
+func (l *Ledger) reading(ctx context.Context, a holdfast.AccountID) (*View, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var none holdfast.AccountHead
 	if l.state == fence.Closed || l.db == nil {
-		return nil, nil, l.term, none, fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
+		return nil, fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
 	}
 	if why, ok := l.shut[a]; ok {
-		return nil, nil, l.term, none, fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
+		return nil, fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
 	}
 	h, ok := l.heads[a]
 	if !ok || h.Head.Seq == 0 {
-		return nil, nil, l.term, none, fmt.Errorf("account %s: %w", a, holdfast.ErrNotFound)
+		return nil, fmt.Errorf("account %s: %w", a, holdfast.ErrNotFound)
 	}
 	if !l.db.acquire() {
-		return nil, nil, l.term, none, fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
+		return nil, fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
 	}
-	return l.db, l.mirrors, l.term, h, nil
+	v := &View{head: h, db: l.db, ctx: ctx, mirrors: l.mirrors, term: l.term}
+	v.reads = reads{open: v.snapshot, account: a, at: h.Head.Seq, ledger: l, paths: l.paths}
+	return v, nil
 }
 
-// provenForReading is R2 and R5: the path still leads to the store that was verified, and nobody has
-// claimed the mirrors since. A mirror that cannot be read makes the server held, not its reads false.
-func (l *Ledger) provenForReading(ctx context.Context, db *sharedStore, mirrors []*mirror.Mirror, term holdfast.Term) error {
-	if err := db.Linked(); err != nil {
+// proven is R2 and R5: the path still leads to the store that was verified, and nobody has claimed
+// the mirrors since. A mirror that cannot be read makes the server held, not its reads false.
+func (v *View) proven() error {
+	l := v.ledger
+	if err := v.db.Linked(); err != nil {
 		err = fmt.Errorf("store: %w", err)
 		l.raise(err)
 		return fmt.Errorf("%w: %w", err, holdfast.ErrFenced)
 	}
-	for _, m := range mirrors {
-		if err := m.CheckTerm(ctx, term); errors.Is(err, holdfast.ErrFenced) && l.currentTerm() == term {
+	for _, m := range v.mirrors {
+		if err := m.CheckTerm(v.ctx, v.term); errors.Is(err, holdfast.ErrFenced) && l.currentTerm() == v.term {
 			err = &mirrorError{m.Name(), err}
 			l.raise(err)
 			return err
@@ -79,14 +93,14 @@ func (l *Ledger) currentTerm() holdfast.Term {
 }
 
 // verify is R8: the snapshot's head is at or above the durable head, with its hash below it.
-func (v *View) verify() error {
-	got, err := v.r.Head(v.account)
+func (v *View) verify(r *store.Reader) error {
+	got, err := r.Head(v.account)
 	if err != nil {
 		return fmt.Errorf("read head: %w", err)
 	}
 	hash := got.Head.Hash
 	if got.Head.Seq > v.head.Head.Seq {
-		if hash, err = v.r.HashAt(v.account, v.head.Head.Seq); err != nil {
+		if hash, err = r.HashAt(v.account, v.head.Head.Seq); err != nil {
 			return fmt.Errorf("read hash at the durable head: %w", err)
 		}
 	}

@@ -24,7 +24,7 @@ type media struct {
 }
 
 // newMedia writes two logs with several segments. Then the files are taken out.
-func newMedia(t testing.TB, seal bool) *media {
+func newMedia(t testing.TB, seal, headFile bool) *media {
 	t.Helper()
 	w := newWorld(t, 9)
 	l, _ := w.start(1)
@@ -34,6 +34,11 @@ func newMedia(t testing.TB, seal bool) *media {
 	l, _ = w.start(2)
 	for i := range 16 {
 		w.append(l, 1+i%4, 300+i*111)
+	}
+	if headFile {
+		if err := w.m.WriteHeads(context.Background(), w.top, l.Pos()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if seal {
 		if err := l.Seal(context.Background()); err != nil {
@@ -138,47 +143,57 @@ func (c *tally) line(kind string) string {
 		kind, c.cases, c.check, c.alone, c.torn, 100*float64(c.torn)/float64(max(1, c.cases)), c.twice)
 }
 
-// TestMediaDamage: every damage to acknowledged bytes is seen by Check or by comparing what Recover
-// says with an independent head, unless the bytes are there a second time; and nothing is invented.
+// TestMediaDamage: every damage to acknowledged bytes is seen by Check if there is a head file, and
+// without one by Check or by comparing what Recover says with an independent head, unless the bytes
+// are there a second time. Nothing is invented.
 func TestMediaDamage(t *testing.T) {
 	n := 3000
 	if testing.Short() {
 		n = 200
 	}
-	counts := map[string]*tally{"bit flip": {}, "zeroed sector": {}, "truncation": {}, "lost segment": {}}
-	all := &tally{}
-	for _, sealed := range []bool{false, true} {
-		md := newMedia(t, sealed)
-		clean := md.open(t, "", nil)
-		if rep, err := clean.Check(context.Background(), nil); err != nil || len(rep.Damage) > 0 {
-			t.Fatalf("clean mirror: %v, %v", rep, err)
+	for _, headFile := range []bool{false, true} {
+		kinds := []string{"bit flip", "zeroed sector", "truncation", "lost segment"}
+		counts := map[string]*tally{}
+		for _, k := range append(kinds, "all") {
+			counts[k] = &tally{}
 		}
-		for i := range n / 2 {
-			kind, name, data, changed := md.damage(rand.New(rand.NewPCG(uint64(i), 7)))
-			if !changed {
-				continue
+		for _, sealed := range []bool{false, true} {
+			md := newMedia(t, sealed, headFile)
+			clean := md.open(t, "", nil)
+			if rep, err := clean.Check(context.Background(), nil); err != nil || len(rep.Damage) > 0 {
+				t.Fatalf("clean mirror: %v, %v", rep, err)
 			}
-			where := fmt.Sprintf("sealed %v, case %d, %s of %s", sealed, i, kind, name)
-			v := judge(t, md.open(t, name, data), md.top, where)
-			for _, c := range []*tally{counts[kind], all} {
-				c.cases++
-				c.check += one(v.check)
-				c.alone += one(v.recover)
-				c.torn += one(!v.recover && !v.heads)
-				c.twice += one(!v.check && v.heads)
-			}
-			if !v.check && v.heads && (!v.replay || name != md.endOfFirst()) {
-				t.Errorf("%s: not seen by Check, and Recover gives the right heads", where)
+			for i := range n / 4 {
+				kind, name, data, changed := md.damage(rand.New(rand.NewPCG(uint64(i), 7)))
+				if !changed {
+					continue
+				}
+				where := fmt.Sprintf("head file %v, sealed %v, case %d, %s of %s", headFile, sealed, i, kind, name)
+				v := judge(t, md.open(t, name, data), md.top, where)
+				counts[kind].count(v)
+				counts["all"].count(v)
+				twice := v.heads && v.replay && name == md.endOfFirst()
+				if !v.check && !twice && (v.heads || headFile) {
+					t.Errorf("%s: not seen by Check; Recover gives the right heads: %v", where, v.heads)
+				}
 			}
 		}
+		t.Logf("head file %v", headFile)
+		for _, k := range append(kinds, "all") {
+			t.Log(counts[k].line(k))
+		}
+		if all := counts["all"]; all.cases < n/2*8/10 {
+			t.Errorf("%d cases, want at least %d", all.cases, n/2*8/10)
+		}
 	}
-	for kind, c := range counts {
-		t.Log(c.line(kind))
-	}
-	t.Log(all.line("all"))
-	if all.cases < n*8/10 {
-		t.Errorf("%d cases, want at least %d", all.cases, n*8/10)
-	}
+}
+
+func (c *tally) count(v verdict) {
+	c.cases++
+	c.check += one(v.check)
+	c.alone += one(v.recover)
+	c.torn += one(!v.recover && !v.heads)
+	c.twice += one(!v.check && v.heads)
 }
 
 func one(b bool) int {

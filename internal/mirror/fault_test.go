@@ -188,7 +188,9 @@ func TestCreateFaults(t *testing.T) {
 			cfg := Config{Server: testServer, Bucket: b, Name: "test"}
 			at := d.Steps()
 			d.Inject(at+step, kind, nil)
-			_, err = Create(ctx, cfg)
+			if _, err = Create(ctx, cfg); err != nil && d.Steps() < at+step {
+				t.Fatalf("without a fault: %v", err)
+			}
 			if d.Steps() < at+step {
 				break
 			}

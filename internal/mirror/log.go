@@ -51,6 +51,10 @@ const (
 	growth       = 4       // each segment may be this much larger than the one before
 )
 
+// MaxBatch is the most frames that Append takes at once. The first batch of the next log holds them
+// again beside a checkpoint, so it is less than what a reader takes.
+const MaxBatch = frame.MaxBatch / 2
+
 // keepBuf is the largest encoding buffer, in bytes, that a Log keeps between batches.
 const keepBuf = 4 << 20
 
@@ -258,7 +262,7 @@ func (l *Log) write(e encoded) error {
 // Append writes the frames and a commit frame in one write; all of them are durable when it returns
 // nil, and none counts before. It may not be acknowledged before CheckTerm returned nil afterwards.
 // Each frame must extend its account's head in this mirror, or lie at or below it (a refill).
-// ErrInvalid, ErrTooLarge: nothing was written, the log goes on. Any other error is final for the
+// ErrInvalid, ErrTooLarge (more than MaxBatch frames): nothing was written, the log goes on. Any other error is final for the
 // log: the batch may or may not be there. ErrFull: it is not.
 func (l *Log) Append(ctx context.Context, batch []Frame) error {
 	l.mu.Lock()
@@ -310,7 +314,7 @@ func batchLen(items []item) int64 {
 
 // check judges a batch and returns its frames and the heads after it. Nothing is changed.
 func (l *Log) check(batch []Frame) ([]item, map[holdfast.AccountID]holdfast.AccountHead, error) {
-	if len(batch) > frame.MaxBatch {
+	if len(batch) > MaxBatch {
 		return nil, nil, fmt.Errorf("batch of %d frames: %w", len(batch), holdfast.ErrTooLarge)
 	}
 	items := make([]item, 0, len(batch))

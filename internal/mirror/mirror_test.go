@@ -307,7 +307,7 @@ func TestAppendRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
 		}
 	}
-	if err := l.Append(ctx, make([]Frame, frame.MaxBatch+1)); !errors.Is(err, holdfast.ErrTooLarge) {
+	if err := l.Append(ctx, make([]Frame, MaxBatch+1)); !errors.Is(err, holdfast.ErrTooLarge) {
 		t.Errorf("batch too large: got %v, want ErrTooLarge", err)
 	}
 	w.append(l, 3, 100) // the log goes on

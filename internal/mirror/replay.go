@@ -69,11 +69,11 @@ type fall struct {
 }
 
 func (p *replay) run(ctx context.Context) error {
-	logs, strange, err := p.m.logs(ctx)
+	hf, _, err := p.m.readHeads(ctx) // before the logs are listed: it must not know more than they show
 	if err != nil {
 		return err
 	}
-	hf, _, err := p.m.readHeads(ctx)
+	logs, strange, err := p.m.logs(ctx)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -35,7 +36,8 @@ func TestReplayFrom(t *testing.T) {
 	if len(got) != 9 || got[0].Seq != mid[got[0].Account].Head.Seq+1 {
 		t.Errorf("replayed %+v, want the last nine", got)
 	}
-	fork := mid[1]
+	good := mid[1]
+	fork := good
 	fork.Head.Hash[0] ^= 1
 	mid[1] = fork
 	var differ *holdfast.HeadMismatchError
@@ -43,6 +45,7 @@ func TestReplayFrom(t *testing.T) {
 		t.Errorf("replay onto another history: got %v, want a mismatch in account 1", err)
 	}
 	stop := errors.New("stop")
+	mid[1] = good
 	if err := w.m.Replay(context.Background(), have, func(*Record) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v, want fn's error", err)
 	}
@@ -61,7 +64,7 @@ func TestOutOfOrder(t *testing.T) {
 		}
 		// The second batch is lost and found again at the end, in reverse order and in two batches.
 		name := segmentName(holdfast.Term{Number: 1, Random: 1001}, 1, false)
-		f, err := w.disk.OpenFile("/mirror/"+segmentSealed(w, name), 2, 0)
+		f, err := w.disk.OpenFile("/mirror/"+segmentSealed(w, name), os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

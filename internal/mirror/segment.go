@@ -128,6 +128,19 @@ func (m *Mirror) reader(ctx context.Context, name string) (r *frame.Reader, done
 	return r, done, nil
 }
 
+// segmentReader opens a segment and proves that its header is the one its name says.
+func (m *Mirror) segmentReader(ctx context.Context, s *segment) (*frame.Reader, func(), error) {
+	r, done, err := m.reader(ctx, s.name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h := r.Header(); h.Log != (frame.LogID{Server: m.cfg.Server, Mirror: m.id, Term: s.term}) || h.First != s.first {
+		done()
+		return nil, nil, fmt.Errorf("the header is of pos %d of log %s: %w", h.First, h.Log.Term, holdfast.ErrCorrupt)
+	}
+	return r, done, nil
+}
+
 // Kind says what a damage means.
 type Kind uint8
 
@@ -191,7 +204,7 @@ func (m *Mirror) readSegment(ctx context.Context, s *segment, hf *headFile, fn f
 	mark := func(k Kind, off int64, pos uint64, err error) {
 		g.damage = append(g.damage, Damage{Kind: k, Object: s.name, Offset: off, Pos: pos, Err: err})
 	}
-	r, done, err := m.reader(ctx, s.name)
+	r, done, err := m.segmentReader(ctx, s)
 	if errors.Is(err, holdfast.ErrCorrupt) {
 		mark(Corrupt, 0, s.first, err) // the header is durable before the name is there: never torn
 		return g, nil
@@ -200,10 +213,6 @@ func (m *Mirror) readSegment(ctx context.Context, s *segment, hf *headFile, fn f
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	defer done()
-	if h := r.Header(); h.Log != (frame.LogID{Server: m.cfg.Server, Mirror: m.id, Term: s.term}) || h.First != s.first {
-		mark(Corrupt, 0, s.first, fmt.Errorf("the header is of pos %d of log %s: %w", h.First, h.Log.Term, holdfast.ErrCorrupt))
-		return g, nil
-	}
 	g.header = r.Header()
 	gap := false
 	var dirty *frame.BadError // of the batch before: torn if nothing shows that it was durable

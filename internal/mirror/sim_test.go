@@ -55,6 +55,7 @@ type sim struct {
 	starts   int
 	appends  int
 	events   uint64
+	ended    [8]uint64 // turns by outcome
 	violated error
 }
 
@@ -224,10 +225,14 @@ func (s *sim) step(p *proc) {
 	}
 }
 
+// outcomes are the classes of how a turn ends. ErrAbsent and ErrCorrupt come from what a failed sync lost.
+var outcomes = []error{nil, holdfast.ErrFenced, holdfast.ErrFatal, holdfast.ErrFull, simdisk.ErrCrashed, errKilled, holdfast.ErrAbsent, holdfast.ErrCorrupt}
+
 // outcome puts an error in a class; text may hold random hashes.
 func (s *sim) outcome(err error) uint64 {
-	for i, e := range []error{nil, holdfast.ErrFenced, holdfast.ErrFatal, holdfast.ErrFull, holdfast.ErrAbsent, holdfast.ErrCorrupt, simdisk.ErrCrashed, errKilled} {
+	for i, e := range outcomes {
 		if errors.Is(err, e) {
+			s.ended[i]++
 			return uint64(i)
 		}
 	}

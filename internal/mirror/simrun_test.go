@@ -53,6 +53,7 @@ func TestSimulator(t *testing.T) {
 		want, floor = simShort, simShort
 	}
 	var next, done, cuts, starts, appends, acked atomic.Uint64
+	var ended [8]atomic.Uint64
 	begun := time.Now()
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -67,6 +68,9 @@ func TestSimulator(t *testing.T) {
 				if s.violated != nil {
 					t.Errorf("seed %d: %v", seed, s.violated)
 				}
+				for i, n := range s.ended {
+					ended[i].Add(n)
+				}
 				done.Add(1)
 				cuts.Add(uint64(s.cuts))
 				starts.Add(uint64(s.starts))
@@ -80,6 +84,12 @@ func TestSimulator(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d schedules, %d power cuts, %d starts, %d appends, %d changes acknowledged, %v",
 		done.Load(), cuts.Load(), starts.Load(), appends.Load(), acked.Load(), time.Since(begun).Round(time.Millisecond))
+	for i, e := range outcomes {
+		t.Logf("%7d turns ended with %v", ended[i].Load(), e)
+		if ended[i].Load() == 0 && i < 6 {
+			t.Errorf("no turn ended with %v: the schedules do not cover it", e)
+		}
+	}
 	if done.Load() < floor {
 		t.Errorf("%d schedules, at least %d are wanted", done.Load(), floor)
 	}

@@ -50,7 +50,8 @@ type server struct {
 	listeners []net.Listener
 	http      *http.Server
 	admin     *http.Server
-	failed    chan error // the first error of a listener
+	failed    chan error   // the first error of a listener
+	fatal     <-chan error // of the ledger
 	notify    *notifier
 }
 
@@ -61,15 +62,19 @@ type server struct {
 // Errors: ErrDenied, the settings would be unsafe or another server runs; durable.ErrLocked, a command
 // has worked on the directory for long; ErrAbsent, it is no data directory.
 func Run(ctx context.Context, cfg Config) error {
-	s := &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8)}
 	if err := cfg.Settings.Check(); err != nil {
 		return err
 	}
+	s := newServer(cfg)
 	err := s.start(ctx)
 	if err == nil {
 		err = s.wait(ctx)
 	}
 	return errors.Join(err, s.stop())
+}
+
+func newServer(cfg Config) *server {
+	return &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8)}
 }
 
 // start opens the listeners before the ledger, so that a port that is taken costs no claim of the mirrors.
@@ -87,7 +92,7 @@ func (s *server) start(ctx context.Context) error {
 	if s.dir, err = open(ctx, lock, s.cfg); err != nil {
 		return err
 	}
-	s.dir.urls = s.urls()
+	s.dir.urls, s.fatal = s.urls(), s.dir.Ledger.Fatal()
 	if err := s.serveAdmin(ctx); err != nil {
 		return err
 	}
@@ -188,7 +193,7 @@ func (s *server) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		s.log.Info("stopping", "drain", s.cfg.Settings.DrainTimeout)
 		return nil
-	case err := <-s.dir.Ledger.Fatal():
+	case err := <-s.fatal:
 		s.log.Error("this process cannot know what is true any more, a new one must prove it", "err", err)
 		if !errors.Is(err, holdfast.ErrFatal) {
 			err = fmt.Errorf("%w: %w", err, holdfast.ErrFatal)

@@ -396,3 +396,28 @@ func TestMove(t *testing.T) {
 		t.Errorf("got %d, want 207", res.StatusCode)
 	}
 }
+
+// When the ledger does not know any more what is true, the server ends in good order and says so: exit code 75.
+func TestFatal(t *testing.T) {
+	cfg := made(t, filepath.Join(t.TempDir(), "data"))
+	s := newServer(cfg)
+	if err := s.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fatal := make(chan error, 1)
+	fatal <- errors.New("sync segment: input/output error")
+	s.fatal = fatal
+	if err := s.wait(t.Context()); !errors.Is(err, holdfast.ErrFatal) {
+		t.Errorf("got %v, want ErrFatal", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	lock, err := durable.Lock(filepath.Join(cfg.Dir, lockName))
+	if err != nil {
+		t.Fatalf("the lock was not given back: %v", err)
+	}
+	if err := lock.Unlock(); err != nil {
+		t.Error(err)
+	}
+}

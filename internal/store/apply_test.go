@@ -281,11 +281,13 @@ func TestWriterWaitsForTheLog(t *testing.T) {
 	if _, err := r.Head(1); err != nil {
 		t.Fatal(err)
 	}
-	s.check.wrote(hardCapPages)
+	write(t, s, 1, put(2, "x", "this stays in the log until the reader has gone"))
+	s.check.cap = 1
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if tx, err := s.Begin(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Begin at the hard cap: %v, %v, want DeadlineExceeded", tx, err)
+		t.Cleanup(func() { tx.Rollback() })
+		t.Fatalf("Begin at the hard cap: %v, want DeadlineExceeded", err)
 	}
 	began := make(chan error, 1)
 	go func() {

@@ -24,6 +24,7 @@ type checkpointer struct {
 	wake chan struct{} // has one item when there is something to do
 	full chan struct{} // has one item when the writer waits
 	quit chan struct{}
+	cap  int // hardCapPages; tests lower it
 	done sync.WaitGroup
 
 	mu      sync.Mutex
@@ -37,7 +38,7 @@ type checkpointer struct {
 }
 
 func newCheckpointer(s *Store, c *conn) *checkpointer {
-	k := &checkpointer{s: s, c: c, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{})}
+	k := &checkpointer{s: s, c: c, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), cap: hardCapPages}
 	k.waiters = sync.NewCond(&k.mu)
 	k.done.Go(k.loop)
 	return k
@@ -115,7 +116,7 @@ func (k *checkpointer) wrote(pages int) {
 func (k *checkpointer) room(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.length < hardCapPages {
+	if k.length < k.cap {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -124,7 +125,7 @@ func (k *checkpointer) room(ctx context.Context) error {
 		k.waiters.Broadcast()
 	})
 	defer stop()
-	for k.length >= hardCapPages {
+	for k.length >= k.cap {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("wait for checkpoint: %w", err)
 		}

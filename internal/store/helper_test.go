@@ -3,6 +3,9 @@ package store
 import (
 	"database/sql"
 	"testing"
+
+	"holdfast"
+	"holdfast/frame"
 )
 
 // execRaw changes a closed store behind its back.
@@ -18,4 +21,10 @@ func execRaw(t testing.TB, path string, queries ...string) {
 			t.Fatalf("%s: %v", q, err)
 		}
 	}
+}
+
+func seqOf(n int) holdfast.Seq { return holdfast.Seq(n) }
+
+func frameDelete(id holdfast.CollectionID) frame.Op {
+	return frame.Op{Type: frame.OpDeleteCollection, Collection: id}
 }

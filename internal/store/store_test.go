@@ -33,6 +33,7 @@ func begin(t testing.TB, s *Store) *Tx {
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}
+	t.Cleanup(func() { tx.Rollback() }) // a test that fails early must not keep Close waiting
 	return tx
 }
 
