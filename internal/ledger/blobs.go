@@ -221,5 +221,5 @@ func createMirror(ctx context.Context, cfg Config, m MirrorConfig) error {
 }
 
 func mirrorConfig(cfg Config, m MirrorConfig, b *dir.Dir) mirror.Config {
-	return mirror.Config{Server: cfg.Server, Bucket: b, Name: m.Name, SegmentSize: cfg.SegmentSize, Log: cfg.Log, Now: cfg.Now}
+	return mirror.Config{Server: cfg.Server, Bucket: b, Name: m.Name, SegmentSize: cfg.SegmentSize, VerifyBehind: true, Log: cfg.Log, Now: cfg.Now}
 }

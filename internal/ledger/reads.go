@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -16,14 +17,15 @@ import (
 type reads struct {
 	open    func() (*store.Reader, error) // the store's snapshot, taken when it is first needed
 	account holdfast.AccountID
-	at      holdfast.Seq
+	seq     holdfast.Seq // the state that is shown
+	at      holdfast.Seq // the same for the store; store.Newest spares it a look at the history
 	ledger  *Ledger
 	paths   *paths
 }
 
 // found returns the collection of key, from memory or by ask.
 func (q *reads) found(key pathKey, ask func(r *store.Reader) (*Collection, error)) (*Collection, error) {
-	if c, ok := q.paths.get(key, q.at); ok {
+	if c, ok := q.paths.get(key, q.seq); ok {
 		return c, nil
 	}
 	r, err := q.open()
@@ -34,7 +36,7 @@ func (q *reads) found(key pathKey, ask func(r *store.Reader) (*Collection, error
 	if err != nil {
 		return nil, err
 	}
-	q.paths.put(key, c, q.at)
+	q.paths.put(key, c, q.seq)
 	return c, nil
 }
 
@@ -47,8 +49,18 @@ func (q *reads) Collection(id holdfast.CollectionID) (*Collection, error) {
 
 // Child returns the collection of one name directly below parent.
 func (q *reads) Child(parent holdfast.CollectionID, name string) (*Collection, error) {
+	leaf := pathKey{account: q.account, parent: parent} // remembered for a collection that has no others in it
+	if _, ok := q.paths.get(leaf, q.seq); ok {
+		return nil, fmt.Errorf("collection %q: %w", name, holdfast.ErrNotFound)
+	}
 	return q.found(pathKey{account: q.account, parent: parent, name: name}, func(r *store.Reader) (*Collection, error) {
-		return r.Child(q.account, parent, name, q.at)
+		c, err := r.Child(q.account, parent, name, q.at)
+		if errors.Is(err, holdfast.ErrNotFound) {
+			if all, lerr := r.Children(q.account, parent, q.at); lerr == nil && len(all) == 0 {
+				q.paths.put(leaf, &Collection{}, q.seq)
+			}
+		}
+		return c, err
 	})
 }
 
@@ -68,6 +80,16 @@ func (q *reads) Resource(c holdfast.CollectionID, name string) (*Resource, error
 		return nil, err
 	}
 	return r.Resource(q.account, c, name, q.at)
+}
+
+// Before returns the version of a resource that the present body of res replaced. ErrNotFound: res was
+// not there just before.
+func (q *reads) Before(res *Resource) (*Resource, error) {
+	r, err := q.open()
+	if err != nil {
+		return nil, err
+	}
+	return r.Resource(q.account, res.Collection, res.Name, res.BodySeq-1)
 }
 
 // ByUID returns the thin row of the member of collection c that has a UID.
@@ -133,15 +155,25 @@ func (v *View) Changed(c holdfast.CollectionID, since holdfast.Seq, limit int) (
 	if err != nil {
 		return nil, holdfast.Head{}, err
 	}
-	d, reached, err := r.Changed(v.account, c, since, v.at, limit)
+	d, reached, err := r.Changed(v.account, c, since, v.seq, limit)
 	if err != nil {
 		return nil, holdfast.Head{}, err
 	}
-	if reached >= v.at {
+	if reached >= v.seq {
 		return d, v.head.Head, nil
 	}
 	h, err := v.headAt(reached)
 	return d, h, err
+}
+
+// ChangedCollections returns how the collections directly below parent differ between since and this
+// view: those that are new or changed themselves, and the names of those that are gone.
+func (v *View) ChangedCollections(parent holdfast.CollectionID, since holdfast.Seq) (present []Collection, removed []string, err error) {
+	r, err := v.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.ChangedChildren(v.account, parent, since, v.seq)
 }
 
 // LastChange returns the head at the newest change of collection c or one of its direct members.
@@ -150,7 +182,7 @@ func (v *View) LastChange(c holdfast.CollectionID) (holdfast.Head, error) {
 	if err != nil {
 		return holdfast.Head{}, err
 	}
-	seq, err := r.LastChange(v.account, c, v.at)
+	seq, err := r.LastChange(v.account, c, v.seq)
 	if err != nil {
 		return holdfast.Head{}, err
 	}
@@ -159,7 +191,7 @@ func (v *View) LastChange(c holdfast.CollectionID) (holdfast.Head, error) {
 
 func (v *View) headAt(s holdfast.Seq) (holdfast.Head, error) {
 	switch s {
-	case v.at:
+	case v.seq:
 		return v.head.Head, nil
 	case 0:
 		return holdfast.Head{}, nil

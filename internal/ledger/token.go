@@ -128,7 +128,7 @@ func (l *Ledger) readTokenKey(ctx context.Context, st *store.Store, head holdfas
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	open := func() (*store.Reader, error) { return r, nil }
-	q := reads{open: open, account: holdfast.Server, at: head.Seq, ledger: l, paths: newPaths()}
+	q := reads{open: open, account: holdfast.Server, seq: head.Seq, at: head.Seq, ledger: l, paths: newPaths()}
 	b, err := q.record(keysCollection, tokenKeyName)
 	if err != nil {
 		return nil, fmt.Errorf("read the key of sync tokens: %w", err)

@@ -198,7 +198,7 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 		return err
 	}
 	open := func() (*store.Reader, error) { return tx.Reader, nil }
-	t := &Tx{reads: reads{open: open, account: r.account, at: head.Head.Seq, ledger: s.ledger, paths: s.paths}, head: head}
+	t := &Tx{reads: reads{open: open, account: r.account, seq: head.Head.Seq, at: store.Newest, ledger: s.ledger, paths: s.paths}, head: head}
 	if r.err = t.call(r.fn); r.err != nil {
 		s.recordPanic(r.err)
 		return nil

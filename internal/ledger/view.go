@@ -63,7 +63,7 @@ func (l *Ledger) reading(ctx context.Context, a holdfast.AccountID) (*View, erro
 		return nil, fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
 	}
 	v := &View{head: h, db: l.db, ctx: ctx, mirrors: l.mirrors, term: l.term}
-	v.reads = reads{open: v.snapshot, account: a, at: h.Head.Seq, ledger: l, paths: l.paths}
+	v.reads = reads{open: v.snapshot, account: a, seq: h.Head.Seq, at: h.Head.Seq, ledger: l, paths: l.paths}
 	return v, nil
 }
 
@@ -108,6 +108,9 @@ func (v *View) verify(r *store.Reader) error {
 		err := &holdfast.HeadMismatchError{Account: v.account, Store: got.Head, Mirror: v.head.Head, Where: "the durable head"}
 		v.ledger.raise(err)
 		return err
+	}
+	if got.Head == v.head.Head {
+		v.at = store.Newest // nothing in the snapshot is newer than what is shown
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"holdfast"
 	"holdfast/frame"
@@ -43,6 +44,9 @@ type Log struct {
 	index    []uint64            // of the open segment
 	heads    map[holdfast.AccountID]holdfast.AccountHead
 	buf      []byte
+
+	behind    sync.WaitGroup // verifications of sealed segments under way
+	behindErr atomic.Pointer[error]
 }
 
 // growth makes the first segments of a log small, because a crash leaves its preallocated rest behind.
@@ -267,7 +271,7 @@ func (l *Log) write(e encoded) error {
 func (l *Log) Append(ctx context.Context, batch []Frame) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
+	if l.failed() != nil {
 		return fmt.Errorf("mirror %s: log is closed: %w", l.m.cfg.Name, l.err)
 	}
 	if len(batch) == 0 {
@@ -411,10 +415,35 @@ func (l *Log) seal(ctx context.Context) (holdfast.Hash, error) {
 	if err := app.Close(); err != nil {
 		return f.Hash, fmt.Errorf("close segment %s: %w", name, err)
 	}
-	if err := l.m.verifySealed(ctx, name, &f); err != nil {
-		return f.Hash, fmt.Errorf("sealed segment %s does not read back: %w: %w", name, err, holdfast.ErrFatal)
+	return f.Hash, l.verify(ctx, name, &f)
+}
+
+// verify reads a sealed segment back, in the call or beside the next appends. Its bytes were durable
+// before they were acknowledged; what a bad disk made of them must be known soon, not at once.
+func (l *Log) verify(ctx context.Context, name string, f *frame.Footer) error {
+	read := func(ctx context.Context) error {
+		if err := l.m.verifySealed(ctx, name, f); err != nil {
+			return fmt.Errorf("sealed segment %s does not read back: %w: %w", name, err, holdfast.ErrFatal)
+		}
+		return nil
 	}
-	return f.Hash, nil
+	if !l.m.cfg.VerifyBehind {
+		return read(ctx)
+	}
+	l.behind.Go(func() {
+		if err := read(context.WithoutCancel(ctx)); err != nil {
+			l.behindErr.CompareAndSwap(nil, &err)
+		}
+	})
+	return nil
+}
+
+// failed returns the final error, also one that was found behind. l.mu is held.
+func (l *Log) failed() error {
+	if err := l.behindErr.Load(); err != nil && (l.err == nil || l.err == errSealed) {
+		l.err = *err
+	}
+	return l.err
 }
 
 // verifySealed reads a sealed segment from the medium and compares it with the footer it should have.
@@ -439,21 +468,26 @@ var errSealed = errors.New("log was closed")
 func (l *Log) Seal(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
+	if l.failed() != nil {
 		return fmt.Errorf("mirror %s: seal log: %w", l.m.cfg.Name, l.err)
 	}
 	l.err = errSealed
-	if _, err := l.seal(ctx); err != nil {
-		l.err = err
-		return fmt.Errorf("mirror %s: %w", l.m.cfg.Name, err)
+	_, err := l.seal(ctx)
+	l.behind.Wait()
+	if err == nil {
+		if err = l.failed(); err == errSealed {
+			return nil
+		}
 	}
-	return nil
+	l.err = err
+	return fmt.Errorf("mirror %s: %w", l.m.cfg.Name, err)
 }
 
 // Close lets the log go without sealing it. It may be called after Seal and more than once.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.behind.Wait()
 	if l.err == nil {
 		l.err = errSealed
 	}

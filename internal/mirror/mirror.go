@@ -24,7 +24,9 @@ type Config struct {
 	Name        string // for people: messages and logs
 	SegmentSize int64  // bytes of a full segment; 0 is 64 MiB
 	Log         *slog.Logger
-	Now         func() time.Time // nil is time.Now; the time is for people, never for order
+	// VerifyBehind reads sealed segments back beside the next appends, not in the append that rotates.
+	VerifyBehind bool
+	Now          func() time.Time // nil is time.Now; the time is for people, never for order
 }
 
 const (

@@ -282,7 +282,7 @@ func TestWriterWaitsForTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, s, 1, put(2, "x", "this stays in the log until the reader has gone"))
-	s.check.cap = 1
+	s.check.most = 1
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if tx, err := s.Begin(ctx); !errors.Is(err, context.DeadlineExceeded) {

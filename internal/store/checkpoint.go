@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	driver "modernc.org/sqlite"
 
@@ -17,6 +18,15 @@ const (
 	hardCapPages    = 32_000 // the writer waits until the log begins anew
 )
 
+// At the hard cap new readers wait, too, for at most drainTime, so that those under way come to their
+// end: readers that overlap without a gap would keep the log from beginning anew for ever. If one stays
+// longer, the others go on for restTime before the next attempt.
+const (
+	drainTime           = 250 * time.Millisecond
+	restTime            = 250 * time.Millisecond
+	checkpointTimeoutMs = 100
+)
+
 // checkpointer brings the write-ahead log into the database in the background, on its own connection.
 type checkpointer struct {
 	s    *Store
@@ -24,7 +34,7 @@ type checkpointer struct {
 	wake chan struct{} // has one item when there is something to do
 	full chan struct{} // has one item when the writer waits
 	quit chan struct{}
-	cap  int // hardCapPages; tests lower it
+	most int // hardCapPages; tests lower it
 	done sync.WaitGroup
 
 	mu      sync.Mutex
@@ -38,7 +48,7 @@ type checkpointer struct {
 }
 
 func newCheckpointer(s *Store, c *conn) *checkpointer {
-	k := &checkpointer{s: s, c: c, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), cap: hardCapPages}
+	k := &checkpointer{s: s, c: c, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), most: hardCapPages}
 	k.waiters = sync.NewCond(&k.mu)
 	k.done.Go(k.loop)
 	return k
@@ -58,17 +68,17 @@ func (k *checkpointer) loop() {
 		k.mu.Unlock()
 	}()
 	for {
-		mode := "PASSIVE"
+		var err error
 		select {
 		case <-k.quit:
 			return
 		case <-k.full:
-			mode = "RESTART" // waits for readers that need the old log
+			err = k.restart()
 		case <-k.wake:
+			err = k.checkpoint("PASSIVE")
 		}
-		err := k.checkpoint(mode)
 		if err != nil {
-			k.s.log.Error("checkpoint", "mode", mode, "err", err)
+			k.s.log.Error("checkpoint", "err", err)
 		}
 		k.mu.Lock()
 		k.rounds++
@@ -79,6 +89,36 @@ func (k *checkpointer) loop() {
 			return
 		}
 	}
+}
+
+// restart lets the log begin anew while nobody reads.
+func (k *checkpointer) restart() error {
+	patience := time.NewTimer(drainTime)
+	defer patience.Stop()
+	var held []*conn
+	for waiting := true; waiting && len(held) < cap(k.s.read); {
+		select {
+		case c := <-k.s.read:
+			held = append(held, c)
+		case <-patience.C:
+			waiting = false
+		}
+	}
+	err := k.checkpoint("RESTART")
+	missing := cap(k.s.read) - len(held)
+	for _, c := range held {
+		k.s.read <- c
+	}
+	if err == nil && missing > 0 {
+		k.s.log.Warn("long reads keep the write-ahead log from shrinking", "readers", missing)
+		rest := time.NewTimer(restTime)
+		defer rest.Stop()
+		select {
+		case <-k.quit:
+		case <-rest.C:
+		}
+	}
+	return err
 }
 
 // checkpoint runs one checkpoint and reads from its answer how long the log is.
@@ -116,7 +156,7 @@ func (k *checkpointer) wrote(pages int) {
 func (k *checkpointer) room(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.length < k.cap {
+	if k.length < k.most {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -125,7 +165,7 @@ func (k *checkpointer) room(ctx context.Context) error {
 		k.waiters.Broadcast()
 	})
 	defer stop()
-	for k.length >= k.cap {
+	for k.length >= k.most {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("wait for checkpoint: %w", err)
 		}

@@ -103,7 +103,7 @@ func (c *conn) stmt(query string) (*sql.Stmt, error) {
 	if s, ok := c.stmts[query]; ok {
 		return s, nil
 	}
-	s, err := c.c.PrepareContext(context.Background(), query)
+	s, err := c.c.PrepareContext(context.Background(), sqlite.placeholder(query))
 	if err != nil {
 		return nil, sqlError("prepare "+verb(query), err)
 	}

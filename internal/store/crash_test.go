@@ -152,7 +152,7 @@ func TestFaultTable(t *testing.T) {
 	}
 }
 
-// TestPowerCut cuts the power after every operation of a run, several times with other sectors lost.
+// TestPowerCut cuts the power after every commit and checkpoint of a run, each time with other sectors lost.
 func TestPowerCut(t *testing.T) {
 	d := &disk{}
 	r := newFaultRun(t, d)

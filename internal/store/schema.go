@@ -22,7 +22,7 @@ type dialect struct {
 	text      string // type of a string that sorts bytewise
 	// concat is the aggregate of all thin strings and names of the rows of a subquery, in its order.
 	concat string
-	// placeholder rewrites ?N.
+	// placeholder rewrites the ?N of a query.
 	placeholder func(query string) string
 }
 

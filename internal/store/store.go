@@ -202,6 +202,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.run(fmt.Sprintf("PRAGMA busy_timeout = %d", checkpointTimeoutMs)); err != nil {
+		return errors.Join(err, c.close())
+	}
 	s.check = newCheckpointer(s, c)
 	// The connections lead to the file that had the name before and has it still.
 	if s.file, _, err = statFile(name); err != nil {
