@@ -36,7 +36,7 @@ quick: ## under 60 s, no servers: before every commit
 	scripts/formatted
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 -run '^TestLayers' .
-	$(GO) test -short -shuffle=on $(UNITS)
+	$(GO) test -short -shuffle=on -timeout 2m $(UNITS)
 
 test: ## everything
 	scripts/test

@@ -296,6 +296,7 @@ func (h *history) compare(t *rapid.T, r *Reader) {
 		for since := range at + 1 {
 			for id := range s.cols {
 				h.compareDelta(t, r, id, holdfast.Seq(since), holdfast.Seq(at))
+				h.compareChildren(t, r, id, holdfast.Seq(since), holdfast.Seq(at))
 			}
 		}
 	}
@@ -521,5 +522,38 @@ func (h *history) compareDelta(t *rapid.T, r *Reader, id holdfast.CollectionID, 
 		if d := cmp.Diff(want, client); d != "" {
 			t.Fatalf("collection %d from %d to %d by %d (-want +got):\n%s", id, since, at, limit, d)
 		}
+	}
+}
+
+// compareChildren brings a client that knows the child collections at since to those at `at`.
+func (h *history) compareChildren(t *rapid.T, r *Reader, id holdfast.CollectionID, since, at holdfast.Seq) {
+	below := func(s *state) map[string]holdfast.Seq {
+		m := map[string]holdfast.Seq{}
+		for _, k := range s.cols {
+			if k.Parent == id {
+				m[k.Name] = k.Seq
+			}
+		}
+		return m
+	}
+	client := below(h.at[since])
+	present, removed, err := r.ChangedChildren(h.account, id, since, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range removed {
+		if _, ok := client[name]; !ok {
+			t.Fatalf("ChangedChildren of %d from %d to %d removes %q, which was not there", id, since, at, name)
+		}
+		delete(client, name)
+	}
+	for _, k := range present {
+		if k.Seq <= since {
+			t.Fatalf("ChangedChildren of %d from %d to %d has %+v", id, since, at, k)
+		}
+		client[k.Name] = k.Seq
+	}
+	if d := cmp.Diff(below(h.at[at]), client); d != "" {
+		t.Fatalf("children of %d from %d to %d (-want +got):\n%s", id, since, at, d)
 	}
 }

@@ -16,8 +16,8 @@ const Newest holdfast.Seq = math.MaxInt64
 
 // Reader answers questions about one snapshot of the store. Every question names the seq of the
 // account as of which it is answered; seqs above the head mean the head. One goroutine at a time
-// uses a Reader. Keep it open briefly: an open one keeps the write-ahead log from shrinking, and
-// there are only Config.Readers of them.
+// uses a Reader. Keep it open briefly and do not wait for Begin meanwhile: an open one keeps the
+// write-ahead log from shrinking, and there are only Config.Readers of them.
 type Reader struct {
 	s    *Store
 	c    *conn
