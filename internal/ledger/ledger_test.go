@@ -644,3 +644,25 @@ func TestWatch(t *testing.T) {
 		}
 	}
 }
+
+// A change that does not fit is refused alone; the others of its batch go on.
+func TestInvalidChange(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := r.put(fmt.Sprint("good", i), "1"); err != nil {
+				t.Error(err)
+			}
+			if err := r.put("a/b", "2"); !errors.Is(err, holdfast.ErrInvalid) {
+				t.Errorf("a slash in a name: got %v, want ErrInvalid", err)
+			}
+		})
+	}
+	wg.Wait()
+	r.verify()
+	if s := r.Status(); s.State != "open" {
+		t.Errorf("fence is %s: %s", s.State, s.Reason)
+	}
+}

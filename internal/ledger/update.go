@@ -223,7 +223,10 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	if slices.ContainsFunc(c.Ops, changesCollections) {
 		s.paths.change(r.account, c.Seq)
 	}
-	if err := tx.Apply(c, payload, hash); err != nil {
+	if err := tx.Apply(c, payload, hash); errors.Is(err, holdfast.ErrInvalid) {
+		r.err = err // it does not fit, and nothing of it was written; the others go on
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("apply change %s of account %s: %w", c.Seq, r.account, err)
 	}
 	r.head = holdfast.Head{Seq: c.Seq, Hash: hash}
