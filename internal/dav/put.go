@@ -29,7 +29,7 @@ func put(q *request) error {
 	}
 	var parent *ledger.Collection
 	err = q.view(func(v *ledger.View) error {
-		t, err := resolve(v, q.path)
+		t, err := resolve(collections{v}, q.path)
 		if err != nil {
 			return err
 		}
@@ -52,6 +52,14 @@ func put(q *request) error {
 		return q.done(http.StatusCreated)
 	}
 	return q.done(http.StatusNoContent)
+}
+
+// collections is a view that is asked for collections only, which the ledger knows by heart.
+type collections struct{ *ledger.View }
+
+// Resource finds none: whether the name is taken is for the update to say.
+func (collections) Resource(holdfast.CollectionID, string) (*ledger.Resource, error) {
+	return nil, holdfast.ErrNotFound
 }
 
 func checkPutHeader(h http.Header) error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -84,6 +85,9 @@ func (r *Reader) ByUID(a holdfast.AccountID, c holdfast.CollectionID, uid string
 	if uid == "" {
 		return nil, fmt.Errorf("read resource without UID: %w", holdfast.ErrNotFound)
 	}
+	if taken, err := r.uidKnown(a, c, uid); err != nil || !taken && at >= Newest {
+		return nil, fmt.Errorf("read resource by UID: %w", cmp.Or(err, holdfast.ErrNotFound))
+	}
 	found, err := r.list(a, c, `SELECT name, thin FROM resource
 WHERE account_id = ?1 AND collection_id = ?2 AND uid_key = ?3 AND uid_key <> 0 AND seq <= ?4 ORDER BY name`,
 		int64(a), int64(c), uidKey(uid), int64(at))
@@ -101,6 +105,14 @@ WHERE account_id = ?1 AND collection_id = ?2 AND uid_key = ?3 AND uid_key <> 0 A
 	}
 	first := slices.MinFunc(found, byName)
 	return &first, nil
+}
+
+// uidKnown reports whether a present member may have a UID: the answer for nearly every new one is no,
+// and the index alone gives it.
+func (r *Reader) uidKnown(a holdfast.AccountID, c holdfast.CollectionID, uid string) (bool, error) {
+	var one int64
+	return r.c.row("SELECT 1 FROM resource WHERE account_id = ?1 AND collection_id = ?2 AND uid_key = ?3 AND uid_key <> 0 LIMIT 1",
+		[]any{int64(a), int64(c), uidKey(uid)}, &one)
 }
 
 func byName(a, b Resource) int { return strings.Compare(a.Name, b.Name) }
