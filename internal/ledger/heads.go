@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,8 +130,11 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	for a, h := range l.heads {
 		if _, closed := l.shut[a]; !closed {
 			heads[a] = h
-			f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
 		}
+	}
+	maps.Copy(heads, l.lost)
+	for a, h := range heads {
+		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
 	}
 	for _, w := range l.tokens {
 		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix)})

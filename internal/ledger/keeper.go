@@ -154,10 +154,11 @@ func (l *Ledger) dropStore() {
 }
 
 // adopt makes a proven session the one that is served.
-func (l *Ledger) adopt(s *session, key []byte, shut map[holdfast.AccountID]string) {
+func (l *Ledger) adopt(p *proof, key []byte) {
+	s := p.session
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.db, l.mirrors, l.term, l.macKey, l.shut = s.db, s.mirrors, s.term, key, shut
+	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
 	closeBuckets(l, old)

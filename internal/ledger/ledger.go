@@ -86,6 +86,7 @@ type Ledger struct {
 	paths     *paths
 	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
+	lost      map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
 	tokens    []fence.Witness                             // sync tokens that proved a loss
 	watchers  map[holdfast.AccountID]map[*Watcher]struct{}
 	macKey    []byte

@@ -455,6 +455,38 @@ func TestHeadFileIsAWitness(t *testing.T) {
 	}
 }
 
+// The same with an old head file too: the mirror's own head file is a witness as well, and is not
+// forgotten when it is written anew.
+func TestMirrorHeadFileIsAWitness(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	mirror, old := r.cfg.Mirrors[0].Path, t.TempDir()
+	must(t, os.CopyFS(filepath.Join(old, "data"), os.DirFS(r.cfg.Dir)))
+	must(t, os.CopyFS(filepath.Join(old, "mirror"), os.DirFS(mirror)))
+	r.open()
+	r.mustPut("b", "2")
+	r.close(r.Ledger)
+	witness, err := os.ReadFile(filepath.Join(mirror, "heads"))
+	must(t, err)
+	for dst, src := range map[string]string{r.cfg.Dir: "data", mirror: "mirror"} {
+		must(t, removeAll(dst))
+		must(t, os.CopyFS(dst, os.DirFS(filepath.Join(old, src))))
+	}
+	must(t, os.WriteFile(filepath.Join(mirror, "heads"), witness, 0o600))
+	for range 3 {
+		r.open()
+		if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+			t.Errorf("read of the rolled back account: got %v, want ErrFenced", err)
+		}
+		if _, err := r.Update(t.Context(), holdfast.Server, 0, func(*Tx) error { return nil }); err != nil {
+			t.Errorf("another account: %v", err)
+		}
+		r.close(r.Ledger)
+	}
+}
+
 // removeAll also removes what a mirror made read-only.
 func removeAll(dir string) error {
 	return os.RemoveAll(dir)

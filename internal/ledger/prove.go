@@ -33,12 +33,13 @@ type proof struct {
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
 	shut      map[holdfast.AccountID]string
 	heads     *headFile
+	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
 }
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}}
+	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
 	if err != nil {
@@ -117,7 +118,7 @@ func (p *proof) open(ctx context.Context) error {
 	case <-p.ledger.alarm: // raised before this was proven
 	default:
 	}
-	p.ledger.adopt(p.session, key, p.shut)
+	p.ledger.adopt(p, key)
 	return nil
 }
 
@@ -350,9 +351,19 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 		if v != fence.Equal {
 			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
 			p.report.lost = append(p.report.lost, w)
+			p.remember(w)
 		}
 	}
 	return nil
+}
+
+// remember keeps the highest head that proves a loss, so that the head files go on saying so after
+// they were written anew. A sync token knows no whole hash; DIR/heads has a place of its own for it.
+func (p *proof) remember(w fence.Witness) {
+	if len(w.Prefix) != len(holdfast.Hash{}) || w.Seq < p.lost[w.Account].Head.Seq {
+		return
+	}
+	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
 func witness(h holdfast.AccountHead, source string) fence.Witness {
