@@ -91,6 +91,14 @@ type accountList struct {
 	All bool `help:"Removed accounts too."`
 }
 
+// Help teaches.
+func (accountList) Help() string {
+	return `Shows each account with its number, by which mirror cat, incident reports and logs name it.
+
+  holdfast account list --data /srv/holdfast
+  holdfast account list --all --json --data /srv/holdfast`
+}
+
 // Run lists the accounts.
 func (c *accountList) Run(s *streams) error {
 	var accounts []auth.Account
@@ -104,13 +112,13 @@ func (c *accountList) Run(s *streams) error {
 		_, err := fmt.Fprintf(s.out, "no accounts yet: holdfast account add NAME --data %s\n", c.Data)
 		return err
 	}
-	rows := [][]string{{"NAME", "DEVICES", "CREATED", "STATE"}}
+	rows := [][]string{{"ACCOUNT", "NAME", "DEVICES", "CREATED", "STATE"}}
 	for _, a := range accounts {
 		state := "open"
 		if a.Removed != nil {
 			state = "removed " + day(*a.Removed)
 		}
-		rows = append(rows, []string{a.Name, fmt.Sprint(a.Devices), day(a.Created), state})
+		rows = append(rows, []string{fmt.Sprint(uint64(a.ID)), a.Name, fmt.Sprint(a.Devices), day(a.Created), state})
 	}
 	return table(s.out, rows)
 }

@@ -44,6 +44,14 @@ type configDescribe struct {
 	Data string `placeholder:"DIR" env:"HOLDFAST_DATA" help:"Show the values of this data directory; without it the defaults."`
 }
 
+// Help teaches.
+func (configDescribe) Help() string {
+	return `Explains every setting of holdfast.conf: what it does, its default, and the value that counts.
+
+  holdfast config describe
+  holdfast config describe --data /srv/holdfast`
+}
+
 // Run explains the settings.
 func (c *configDescribe) Run(s *streams) error {
 	settings := config.Default()

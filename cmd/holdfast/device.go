@@ -52,6 +52,15 @@ type deviceList struct {
 	All     bool   `help:"Revoked devices too."`
 }
 
+// Help teaches.
+func (deviceList) Help() string {
+	return `Shows each device with its number, by which mirror cat names it, and when it was last in touch since the server
+started.
+
+  holdfast device list alice --data /srv/holdfast
+  holdfast device list alice --all --json --data /srv/holdfast`
+}
+
 // Run lists devices.
 func (c *deviceList) Run(s *streams) error {
 	var devices []auth.Device

@@ -47,7 +47,11 @@ func (c *fenceStatus) Run(s *streams) error {
 	printFence(s.out, &st)
 	fmt.Fprintf(s.out, "          This is start number %d of this server on its mirrors (its term).\n", st.Term)
 	for _, m := range st.Mirrors {
-		fmt.Fprintf(s.out, "Mirror    %s: %s\n", m.Name, m.State)
+		state := m.State
+		if state != complete {
+			state = "NOT COMPLETE: " + state
+		}
+		fmt.Fprintf(s.out, "Mirror    %s: %s\n", m.Name, state)
 	}
 	return openOr(&st)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"holdfast"
 	"holdfast/internal/config"
@@ -16,7 +17,7 @@ import (
 
 type initCommand struct {
 	dataFlag
-	Mirror []string `required:"" placeholder:"DIR2" help:"Directory for the second copy of everything, new or empty; give it again for a third copy."`
+	Mirror []string `required:"" sep:"none" placeholder:"DIR2" help:"Directory for the second copy of everything, new or empty; give it again for a third copy."`
 }
 
 // Help teaches.
@@ -38,8 +39,8 @@ func (c *initCommand) Run(s *streams) error {
 	if dir, err = resolve(dir); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is there already; init makes the data directory itself and touches no existing one: %w", dir, errRefused)
+	if err := c.unused(dir); err != nil {
+		return err
 	}
 	settings := config.Default()
 	_, _ = rand.Read(settings.ServerID[:]) // crypto/rand.Read never returns an error
@@ -63,6 +64,21 @@ func (c *initCommand) Run(s *streams) error {
 		return initFailed(err, dir)
 	}
 	return c.made(s, dir, settings)
+}
+
+// unused says why DIR cannot be made: it is there. Without settings it may be what an init left that was
+// interrupted, or a server whose settings are lost; only a person can tell, so nothing is touched.
+func (c *initCommand) unused(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	_, conf := os.Lstat(filepath.Join(dir, config.FileName))
+	_, lock := os.Lstat(filepath.Join(dir, "lock"))
+	if errors.Is(conf, os.ErrNotExist) && lock == nil {
+		return fmt.Errorf("%[1]s has no %[2]s. If an init was interrupted there, nothing of value is in it: remove %[1]s and %[3]s and run it again. "+
+			"If a server has run there, put its %[2]s back and remove nothing: %[4]w", dir, config.FileName, strings.Join(c.Mirror, " and "), errRefused)
+	}
+	return fmt.Errorf("%s is there already; init makes the data directory itself and touches no existing one: %w", dir, errRefused)
 }
 
 // mirrorPath checks what the path of a mirror leads to: nothing, or an empty directory.

@@ -195,6 +195,9 @@ func selected(err error) string {
 
 type versionCommand struct{}
 
+// Help teaches.
+func (versionCommand) Help() string { return "  holdfast version" }
+
 // Run prints the version.
 func (versionCommand) Run(s *streams) error {
 	_, err := fmt.Fprintln(s.out, "holdfast", version())

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +25,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await,
 			"field": field,
+			"until": until,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TZ", "UTC")
@@ -34,6 +35,7 @@ func TestScripts(t *testing.T) {
 }
 
 // await FILE waits until a file is there: `await data/run/admin.sock` for a server that was started with &.
+// FILE may be a pattern: `await data/incidents/*-heal.md`.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: await FILE")
@@ -41,13 +43,34 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	name := ts.MkAbs(args[0])
 	end := time.After(30 * time.Second)
 	for tick := time.NewTicker(10 * time.Millisecond); ; {
-		if _, err := os.Stat(name); err == nil {
+		if found, err := filepath.Glob(name); err != nil || len(found) > 0 {
+			ts.Check(err)
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-end:
 			ts.Fatalf("%s did not appear", args[0])
+		}
+	}
+}
+
+// until TEXT COMMAND... runs a command again and again until it prints the text: what a server does by
+// itself takes a moment.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until TEXT COMMAND...")
+	}
+	end := time.After(30 * time.Second)
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		_ = ts.Exec(args[1], args[2:]...) // its exit code is that of the moment
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			ts.Fatalf("%s did not print %q", strings.Join(args[1:], " "), args[0])
 		}
 	}
 }

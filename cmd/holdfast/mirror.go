@@ -1,11 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"mime"
 	"slices"
 	"strconv"
 	"strings"
@@ -266,13 +266,13 @@ func printChange(w io.Writer, r *mirror.Record) error {
 	fmt.Fprintf(w, "change %d of account %d, %s, by %s, term %d, hash %s\n",
 		c.Seq, c.Account, time.UnixMilli(c.Time).UTC().Format("2006-01-02 15:04:05.000 UTC"), who, c.Term.Number, r.Hash.String()[:16])
 	for i := range c.Ops {
-		printOp(w, &c.Ops[i])
+		printOp(w, c.Account, &c.Ops[i])
 	}
 	_, err = fmt.Fprintln(w)
 	return err
 }
 
-func printOp(w io.Writer, o *frame.Op) {
+func printOp(w io.Writer, account holdfast.AccountID, o *frame.Op) {
 	if o.Erased {
 		fmt.Fprintln(w, "  erased for good; only its commitment is left")
 		return
@@ -280,11 +280,15 @@ func printOp(w io.Writer, o *frame.Op) {
 	switch o.Type {
 	case frame.OpPut:
 		fmt.Fprintf(w, "  put %q into collection %d, %s, ETag %s\n", o.Name, o.Collection, size(o.BodySize()), holdfast.ETag(o.BodyHash))
-		printBody(w, o)
+		printBody(w, account, o)
 	case frame.OpDelete:
 		fmt.Fprintf(w, "  delete %q from collection %d\n", o.Name, o.Collection)
 	case frame.OpPutCollection:
-		fmt.Fprintf(w, "  collection %d is %q in collection %d, kind %s\n", o.Collection, o.Name, o.Parent, o.Kind)
+		if o.Collection == holdfast.Root {
+			fmt.Fprintf(w, "  collection %d is the account's home, kind %s\n", o.Collection, o.Kind)
+		} else {
+			fmt.Fprintf(w, "  collection %d is %q in collection %d, kind %s\n", o.Collection, o.Name, o.Parent, o.Kind)
+		}
 	case frame.OpDeleteCollection:
 		fmt.Fprintf(w, "  delete collection %d and all in it\n", o.Collection)
 	case frame.OpSetProperties:
@@ -296,14 +300,21 @@ func printOp(w io.Writer, o *frame.Op) {
 }
 
 // printBody prints a body if a terminal can show it. Passwords and keys of the server are not shown.
-func printBody(w io.Writer, o *frame.Op) {
-	kind, _, err := mime.ParseMediaType(o.ContentType)
+func printBody(w io.Writer, account holdfast.AccountID, o *frame.Op) {
 	switch {
+	case account == holdfast.Server:
+		var r struct {
+			ID   uint64 `json:"id"`
+			Name string `json:"name"`
+		}
+		if json.Unmarshal(o.Body, &r) == nil && r.Name != "" {
+			fmt.Fprintf(w, "    number %d, name %q; the rest of the record is not shown\n", r.ID, r.Name)
+		} else {
+			fmt.Fprintln(w, "    a record of the server, not shown")
+		}
+		return
 	case o.Blob != nil:
 		fmt.Fprintf(w, "    body in blob %s\n", o.Blob.Hash)
-		return
-	case err == nil && kind == "application/json":
-		fmt.Fprintln(w, "    a record of the server, not shown")
 		return
 	case !utf8.Valid(o.Body) || strings.ContainsRune(string(o.Body), 0):
 		fmt.Fprintf(w, "    %d bytes that are not text\n", len(o.Body))
@@ -338,7 +349,7 @@ body. It changes nothing and may run beside a server. Exit code 0: everything th
 }
 
 // errDamaged makes the exit code of check 1; the damage has been printed.
-var errDamaged = errors.New("the mirror is damaged: a server that uses it heals it from the store; see docs/runbooks/mirror.md")
+var errDamaged = errors.New("the mirror is damaged; docs/runbooks/mirror.md says how it is made anew from the store")
 
 // Run checks the mirror.
 func (c *mirrorCheck) Run(s *streams) error {
@@ -369,8 +380,12 @@ func (c *mirrorCheck) Run(s *streams) error {
 
 func printReport(w io.Writer, r *mirror.Report) {
 	fmt.Fprintf(w, "Read     %s: %s, %s\n", size(r.Bytes), plural(r.Logs, "log", "logs"), plural(r.Segments, "segment", "segments"))
-	fmt.Fprintf(w, "Changes  %d of %s, every chain verified\n", r.Changes, plural(len(r.Heads), "account", "accounts"))
-	fmt.Fprintf(w, "Bodies   %s, every hash verified\n", plural(r.Blobs, "large body", "large bodies"))
+	chains, hashes := ", every chain verified", ", every hash verified"
+	if r.Bad() {
+		chains, hashes = " read, damage is listed below", " read, damage is listed below"
+	}
+	fmt.Fprintf(w, "Changes  %d of %s%s\n", r.Changes, plural(len(r.Heads), "account", "accounts"), chains)
+	fmt.Fprintf(w, "Bodies   %s%s\n", plural(r.Blobs, "large body", "large bodies"), hashes)
 	if r.Orphans > 0 {
 		fmt.Fprintf(w, "Branch   %s that were never acknowledged and that a later server did not continue\n", plural(r.Orphans, "change", "changes"))
 	}

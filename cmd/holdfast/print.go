@@ -38,7 +38,8 @@ func table(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
-func day(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+// day names the time zone: logs and incident reports are in UTC, the operator's clock may not be.
+func day(t time.Time) string { return t.Local().Format("2006-01-02 15:04 MST") }
 
 // size writes bytes for people, in the unit that leaves one to four digits; -1 is not known.
 func size(n int64) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 
 	"holdfast/internal/config"
 	"holdfast/internal/server"
@@ -11,13 +12,13 @@ import (
 
 type serveCommand struct {
 	dataFlag
-	Listen             []string `placeholder:"HOST:PORT" help:"Listen here instead of where the settings say; [HOST]:PORT for IPv6."`
+	Listen             []string `sep:"none" placeholder:"HOST:PORT" help:"Listen here instead of where the settings say; [HOST]:PORT for IPv6."`
 	PublicURL          string   `name:"public-url" placeholder:"URL" help:"How clients reach this server, as https://cloud.example.org."`
 	TLSCert            string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate chain."`
 	TLSKey             string   `name:"tls-key" placeholder:"FILE" help:"PEM file with its private key."`
-	ACMEDomain         []string `name:"acme-domain" placeholder:"NAME" help:"Get a certificate for this DNS name by ACME; port 443 must lead here."`
+	ACMEDomain         []string `name:"acme-domain" sep:"none" placeholder:"NAME" help:"Get a certificate for this DNS name by ACME; port 443 must lead here."`
 	ACMEEmail          string   `name:"acme-email" placeholder:"ADDRESS" help:"Where the certificate authority may write to."`
-	TrustedProxy       []string `placeholder:"ADDRESS" help:"Address or network of a reverse proxy whose X-Forwarded-For is believed."`
+	TrustedProxy       []string `sep:"none" placeholder:"ADDRESS" help:"Address or network of a reverse proxy whose X-Forwarded-For is believed."`
 	PlainHTTPFromProxy bool     `name:"plain-http-from-proxy" help:"Listen without TLS on addresses that are not loopback, and serve there only peers that are a trusted proxy."`
 	LogLevel           string   `placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
@@ -75,7 +76,7 @@ func (c *serveCommand) Run(s *streams) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: settings.LogLevel}))
-	return server.Run(s.ctx, server.Config{
+	err = server.Run(s.ctx, server.Config{
 		Dir: dir, Settings: settings, Log: log, Version: version(),
 		Ready: func(urls []string) {
 			for _, u := range urls {
@@ -83,4 +84,8 @@ func (c *serveCommand) Run(s *streams) error {
 			}
 		},
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; another program has this port, choose another with --listen HOST:PORT", err)
+	}
+	return err
 }

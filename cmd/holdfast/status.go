@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"holdfast/internal/fence"
+	"holdfast/internal/ledger"
 	"holdfast/internal/server"
 )
 
@@ -63,19 +65,17 @@ func printStatus(w io.Writer, st *server.Status) error {
 	}
 	printFence(w, st)
 	fmt.Fprintf(w, "Data      %s, %s free on its disk\n", st.Dir, size(st.FreeBytes))
-	people := "accounts not known while the fence is closed"
+	changes := plural(int(st.Changes), "change", "changes") + " kept"
 	switch {
+	case st.People < 0:
+		fmt.Fprintln(w, "          accounts not known while the fence is closed")
 	case st.People == 0:
-		people = "no accounts yet: holdfast account add NAME"
-	case st.People > 0:
-		people = plural(st.People, "account", "accounts")
+		fmt.Fprintf(w, "          %s, no accounts yet (make one with: holdfast account add NAME --data %s)\n", changes, st.Dir)
+	default:
+		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
-	fmt.Fprintf(w, "          %s, %d changes kept\n", people, st.Changes)
 	for _, m := range st.Mirrors {
-		fmt.Fprintf(w, "Mirror    %s in %s: %s, %s free\n", m.Name, m.Path, m.State, size(m.FreeBytes))
-		if m.SameDevice {
-			fmt.Fprintln(w, "          WARNING: it shares the disk of the data; when that disk dies, both die")
-		}
+		printCopy(w, &m)
 	}
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
@@ -86,6 +86,39 @@ func printStatus(w io.Writer, st *server.Status) error {
 	return nil
 }
 
+// complete is the state of a mirror that has everything; any other state is the reason why it has not.
+const complete = "complete"
+
+func printCopy(w io.Writer, m *ledger.MirrorStatus) {
+	if m.State != complete {
+		fmt.Fprintf(w, "Mirror    %s in %s: NOT COMPLETE\n          Why: %s\n", m.Name, m.Path, m.State)
+		return
+	}
+	if m.FreeBytes < 0 {
+		fmt.Fprintf(w, "Mirror    %s in %s: NOT SEEN at the moment, complete when it was looked at last\n", m.Name, m.Path)
+		return
+	}
+	fmt.Fprintf(w, "Mirror    %s in %s: complete, %s free\n", m.Name, m.Path, size(m.FreeBytes))
+	if m.SameDevice {
+		fmt.Fprintln(w, "          WARNING: it shares the disk of the data; when that disk dies, both die")
+	}
+}
+
+// todo says where a person who was woken up reads on, and what not to do meanwhile.
+func todo(st *server.Status) string {
+	switch {
+	case st.State == fence.Held.String():
+		return "mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"
+	case st.State != fence.Open.String() && slices.ContainsFunc(st.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != complete }):
+		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
+	case st.State != fence.Open.String():
+		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+	case len(st.Closed) > 0:
+		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
+	}
+	return ""
+}
+
 func printFence(w io.Writer, st *server.Status) {
 	fmt.Fprintf(w, "Fence     %s since %s\n          %s\n", st.State, day(st.Since), server.Words(st.State))
 	if st.Reason != "" {
@@ -93,5 +126,8 @@ func printFence(w io.Writer, st *server.Status) {
 	}
 	for _, a := range st.Closed {
 		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Account, a.Reason)
+	}
+	if t := todo(st); t != "" {
+		fmt.Fprintf(w, "To do     %s\n", t)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // TestMain lets the test binary be the server process, as bench itself is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "-serve" {
+	if len(os.Args) > 2 && os.Args[1] == "-serve" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		err := serve(ctx, os.Args[2])
 		stop()

@@ -105,7 +105,10 @@ func TestClient19TokenFromTheFuture(t *testing.T) {
 func TestClient19ForgedToken(t *testing.T) {
 	s := newServer(t)
 	token := s.sync("/dav/anna/contacts/", "", 0).multi().Token
-	s.sync("/dav/anna/contacts/", token[:len(token)-4]+"0000", 0).want(503).lacks("valid-sync-token")
+	witness, collection, _ := strings.Cut(token, "?")
+	for _, forged := range []string{witness[:len(witness)-4] + "0000", witness[:len(witness)-4] + "0000?" + collection} {
+		s.sync("/dav/anna/contacts/", forged, 0).want(503).lacks("valid-sync-token")
+	}
 	s.sync("/dav/anna/contacts/", token, 0).want(207)
 }
 

@@ -87,6 +87,10 @@ func parseETags(h http.Header, key string) (*etags, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
+		if tag == `"*"` {
+			// No tag of ours. Clients that quote the star mean it, and a PUT that should only create must not replace.
+			return &etags{any: true}, nil
+		}
 		e.tags = append(e.tags, tag)
 		s = rest
 	}

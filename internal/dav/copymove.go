@@ -15,8 +15,14 @@ import (
 // copyOrMove serves COPY and MOVE (RFC 4918, 9.8 and 9.9), each as one change. A move of a
 // collection is one operation, whatever it holds; a copy is one for every member.
 func copyOrMove(q *request) error {
-	w := &transfer{q: q, move: q.Method == "MOVE", overwrite: !strings.EqualFold(q.Header.Get("Overwrite"), "F")}
+	w := &transfer{q: q, move: q.Method == "MOVE", overwrite: true}
 	var err error
+	switch o := strings.TrimSpace(q.Header.Get("Overwrite")); {
+	case strings.EqualFold(o, "F"):
+		w.overwrite = false
+	case o != "" && !strings.EqualFold(o, "T"):
+		return badRequest("overwrite is not T or F") // RFC 4918, 10.6; in doubt nothing is overwritten
+	}
 	if w.cond, err = parseConditions(q.Header); err != nil {
 		return err
 	}
@@ -28,6 +34,7 @@ func copyOrMove(q *request) error {
 	if depth == "1" {
 		return badRequest("depth 1") // RFC 4918, 9.8.3
 	}
+	w.depth = depth
 	if w.to, err = destination(q); err != nil {
 		return err
 	}
@@ -53,7 +60,7 @@ func destination(q *request) (path, error) {
 	if err != nil || s == "" || u.Fragment != "" || u.RawQuery != "" || u.Path == "" {
 		return path{}, badRequest("bad Destination")
 	}
-	if u.Host != "" && !strings.EqualFold(u.Host, q.Host) {
+	if u.Host != "" && !strings.EqualFold(u.Host, q.Host) && !strings.EqualFold(u.Host, q.h.cfg.Host) {
 		return path{}, &fault{status: http.StatusBadGateway, detail: "the destination is another server"}
 	}
 	p, err := parsePath(u.EscapedPath())
@@ -74,6 +81,7 @@ type transfer struct {
 	move      bool
 	overwrite bool
 	shallow   bool
+	depth     string
 	listed    *folder // what COPY of a collection found; nil for a resource
 
 	collection bool
@@ -93,12 +101,24 @@ func (w *transfer) collect(v *ledger.View) error {
 	if err != nil || t.place != placeCollection {
 		return err
 	}
-	room := frame.MaxOps - 1
 	w.listed = &folder{coll: *t.coll}
-	return w.listed.fill(v, &room, 0)
+	return w.listed.fill(v, &room{ops: frame.MaxOps - 1, bytes: maxCopied}, 0)
 }
 
-func (f *folder) fill(v *ledger.View, room *int, depth int) error {
+// maxCopied bounds the bodies that one copy takes into memory and into one change. Blobs do not count.
+const maxCopied = frame.MaxPayload - 4<<20
+
+// room is what is left for a copy in one change.
+type room struct{ ops, bytes int }
+
+// take is false if the room is spent.
+func (r *room) take(ops, bytes int) bool {
+	r.ops -= ops
+	r.bytes -= bytes
+	return r.ops >= 0 && r.bytes >= 0
+}
+
+func (f *folder) fill(v *ledger.View, left *room, depth int) error {
 	tooMany := &fault{status: http.StatusInsufficientStorage, detail: "too many members for one copy"}
 	if depth > maxSegments {
 		return tooMany
@@ -108,7 +128,13 @@ func (f *folder) fill(v *ledger.View, room *int, depth int) error {
 		if err != nil {
 			return fmt.Errorf("members: %w", err)
 		}
-		if *room -= len(rs); *room < 0 {
+		size := 0
+		for i := range rs {
+			if !rs[i].IsBlob() {
+				size += int(rs[i].Size)
+			}
+		}
+		if !left.take(len(rs), size) {
 			return tooMany
 		}
 		f.members = append(f.members, rs...)
@@ -121,13 +147,13 @@ func (f *folder) fill(v *ledger.View, room *int, depth int) error {
 	if err != nil {
 		return fmt.Errorf("children: %w", err)
 	}
-	if *room -= len(children); *room < 0 {
+	if !left.take(len(children), 0) {
 		return tooMany
 	}
 	f.folders = make([]folder, len(children))
 	for i := range children {
 		f.folders[i].coll = children[i]
-		if err := f.folders[i].fill(v, room, depth+1); err != nil {
+		if err := f.folders[i].fill(v, left, depth+1); err != nil {
 			return err
 		}
 	}
@@ -154,6 +180,9 @@ func (w *transfer) apply(tx *ledger.Tx) error {
 		return err
 	}
 	w.collection = from.place == placeCollection
+	if w.collection && w.move && w.depth == "0" {
+		return badRequest("a collection is moved with Depth infinity") // RFC 4918, 9.9.2
+	}
 	parent := to.coll
 	if to.place == placeCollection {
 		parent = to.parent

@@ -27,6 +27,7 @@ type Config struct {
 	Ledger    *ledger.Ledger
 	Log       *slog.Logger
 	Now       func() time.Time // nil = time.Now; for Last-Modified, never for order
+	Host      string           // of the public URL, which a Destination may name besides the Host of the request; may be empty
 	Domain    string           // of the mail address a principal without one in its name is given; empty = the request's host
 	MaxObject int64            // bytes of a card or calendar object; 0 = 10 MiB
 	MaxFile   int64            // bytes of a file; 0 = 64 GiB
@@ -50,9 +51,8 @@ func WithPrincipal(ctx context.Context, p Principal) context.Context {
 
 // Handler serves everything below Base, to authenticated principals only.
 type Handler struct {
-	cfg     Config
-	log     *slog.Logger
-	repeats repeats
+	cfg Config
+	log *slog.Logger
 }
 
 // New makes a handler. It must be mounted without a mux that cleans paths: "//" and encoded dots are

@@ -44,6 +44,9 @@ func get(q *request) error {
 	h.Set("Content-Type", contentType(kindOf, t.res))
 	h.Set("Cache-Control", "private, no-cache")
 	harmless(h, t.res.Name)
+	if r := q.Header.Get("Range"); r != "" && !strings.HasPrefix(strings.ToLower(r), "bytes=") {
+		q.Header.Del("Range") // RFC 9110, 14.2: a unit that is not known is ignored
+	}
 	v := &verified{body: body, size: t.res.Size}
 	http.ServeContent(q.w, q.Request, "", time.UnixMilli(t.res.Modified), v)
 	err = errors.Join(v.err, body.Close())
@@ -67,17 +70,23 @@ func getCollection(q *request, t *target) error {
 }
 
 // inert are the types a browser shows without running anything in them.
-var inert = []string{"image/png", "image/jpeg", "image/gif", "image/webp", "video/", "audio/", "text/plain"}
+var inert = map[string]bool{"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "text/plain": true}
+
+// isInert reports whether a browser may show the type. A subtype "+xml" is markup whatever stands before it.
+func isInert(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil || strings.Contains(t, "xml") {
+		return false
+	}
+	return inert[t] || strings.HasPrefix(t, "video/") || strings.HasPrefix(t, "audio/")
+}
 
 // harmless keeps a browser from taking a stored body for a page of this server.
 func harmless(h http.Header, name string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
-	t := h.Get("Content-Type")
-	for _, p := range inert {
-		if strings.HasPrefix(t, p) {
-			return
-		}
+	if isInert(h.Get("Content-Type")) {
+		return
 	}
 	d := "attachment"
 	if name != "" {

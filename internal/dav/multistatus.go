@@ -8,8 +8,9 @@ import (
 	"holdfast/internal/ledger"
 )
 
-// flushAt is how many bytes of an answer are collected before the view is closed and they are sent.
-const flushAt = 4 << 20
+// flushAt is how many bytes of an answer are collected before the view is closed and they are sent. A
+// client that reads slowly holds that much, in a buffer that can be used again.
+const flushAt = keepBuffer * 3 / 4
 
 // multistatus writes a 207 answer (RFC 4918, 13) into a pooled buffer. An answer that fits goes out
 // with its length; a longer one is streamed in pieces, each collected in a view of its own that is

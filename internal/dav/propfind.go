@@ -35,11 +35,14 @@ func propfind(q *request) error {
 
 // listing is a PROPFIND on its way through the views.
 type listing struct {
-	m     *multistatus
-	want  *selection
-	depth string
-	coll  holdfast.CollectionID // being listed; 0 before the first view
-	after string
+	m            *multistatus
+	want         *selection
+	depth        string
+	coll         holdfast.CollectionID // being listed; 0 before the first view
+	nextChild    string                // to be told first in the next view
+	childrenDone bool
+	after        string
+	behind       passed
 }
 
 func (l *listing) page(v *ledger.View) (more bool, err error) {
@@ -65,12 +68,14 @@ func (l *listing) page(v *ledger.View) (more bool, err error) {
 		if t.isVirtual() {
 			return false, l.virtual(v, t)
 		}
-		if err := l.children(v, t); err != nil {
-			return false, err
-		}
 		l.coll = t.coll.ID
 	} else if t.place != placeCollection || t.coll.ID != l.coll {
 		return false, fmt.Errorf("collection went away while it was listed: %w", holdfast.ErrNotFound)
+	}
+	if !l.childrenDone {
+		if more, err := l.children(v, t); more || err != nil {
+			return more, err
+		}
 	}
 	return l.members(v, t)
 }
@@ -96,41 +101,53 @@ func (l *listing) virtual(v *ledger.View, t *target) error {
 	return nil
 }
 
-func (l *listing) children(v *ledger.View, t *target) error {
+// children lists collections until the buffer is full or there are no more.
+func (l *listing) children(v *ledger.View, t *target) (more bool, err error) {
 	children, err := v.Children(t.coll.ID)
 	if err != nil {
-		return fmt.Errorf("children: %w", err)
+		return false, fmt.Errorf("children: %w", err)
 	}
 	for i := range children {
+		if l.nextChild != "" && children[i].Name < l.nextChild {
+			continue
+		}
+		if l.m.full() {
+			l.nextChild = children[i].Name
+			return true, nil
+		}
 		c := &target{place: placeCollection, segs: below(t.segs, children[i].Name), coll: &children[i], parent: t.coll}
 		if err := l.m.properties(&propContext{l.m.req, v, c}, l.want); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	l.childrenDone = true
+	return false, nil
 }
 
 // members lists resources until the buffer is full or there are no more.
 func (l *listing) members(v *ledger.View, t *target) (more bool, err error) {
 	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
 	c := &propContext{l.m.req, v, member}
+	write := func(r *ledger.Resource) error {
+		member.res, member.segs[len(member.segs)-1] = r, r.Name
+		return l.m.properties(c, l.want)
+	}
 	for {
 		rs, err := v.Resources(t.coll.ID, l.after, listPage)
 		if err != nil {
 			return false, fmt.Errorf("members: %w", err)
 		}
 		for i := range rs {
-			member.res, member.segs[len(member.segs)-1] = &rs[i], rs[i].Name
-			if err := l.m.properties(c, l.want); err != nil {
+			if err := write(&rs[i]); err != nil {
 				return false, err
 			}
-			l.after = rs[i].Name
+			if l.after = rs[i].Name; l.m.full() {
+				l.behind.add(l.after, v)
+				return true, nil
+			}
 		}
 		if len(rs) < listPage {
-			return false, nil
-		}
-		if l.m.full() {
-			return true, nil
+			return false, l.behind.changed(v, t.coll.ID, write)
 		}
 	}
 }

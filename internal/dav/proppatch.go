@@ -10,8 +10,9 @@ import (
 	"holdfast/internal/ledger"
 )
 
-// maxProperties bounds the dead properties of one resource, in bytes of names and values.
-const maxProperties = 256 << 10
+// maxProperties bounds the dead properties of one resource, in bytes of names and values. The store
+// takes 64 KiB; the rest is for what the server adds.
+const maxProperties = 60 << 10
 
 // proppatch changes dead properties, all or none (RFC 4918, 9.2).
 func proppatch(q *request) error {

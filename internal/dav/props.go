@@ -290,7 +290,7 @@ func writeSyncToken(c *propContext, dst []byte) ([]byte, bool, error) {
 	if err != nil {
 		return dst, false, fmt.Errorf("sync token: %w", err)
 	}
-	return appendText(dst, c.v.SyncToken(h)), true, nil
+	return appendText(dst, tokenOf(c.v, c.t.coll, h)), true, nil
 }
 
 // writeCTag changes with, and only with, changes of the collection or its members.

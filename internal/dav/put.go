@@ -24,7 +24,7 @@ func put(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := checkPutHeader(q.Header); err != nil {
+	if err := checkPutHeader(q.Request); err != nil {
 		return err
 	}
 	var parent *ledger.Collection
@@ -62,7 +62,12 @@ func (collections) Resource(holdfast.CollectionID, string) (*ledger.Resource, er
 	return nil, holdfast.ErrNotFound
 }
 
-func checkPutHeader(h http.Header) error {
+func checkPutHeader(r *http.Request) error {
+	h := r.Header
+	if r.ProtoMajor == 1 && r.ContentLength == 0 && len(r.TransferEncoding) == 0 && h.Get("Content-Length") == "" {
+		// An empty body must be meant: an HTTP/1.0 client may end its body by closing, which nobody sees here.
+		return &fault{status: http.StatusLengthRequired, detail: "Content-Length or chunked, please"}
+	}
 	if h.Get("Content-Range") != "" {
 		return badRequest("Content-Range in a PUT") // RFC 9110, 14.5
 	}
@@ -90,6 +95,9 @@ func putPlace(q *request, t *target) error {
 	}
 	return forbidden("the collection cannot be written over WebDAV")
 }
+
+// firstBuffer is how much memory an object gets before its bytes are there.
+const firstBuffer = 256 << 10
 
 // putWork is a PUT between the reading of its body and its change.
 type putWork struct {
@@ -142,7 +150,7 @@ func (w *putWork) receiveObject(in *clientBody, parent *ledger.Collection) error
 	}
 	var buf bytes.Buffer
 	if n := w.q.ContentLength; n > 0 {
-		buf.Grow(int(n) + bytes.MinRead)
+		buf.Grow(int(min(n, firstBuffer)) + bytes.MinRead) // no more on the strength of a claim
 	}
 	if _, err := buf.ReadFrom(io.LimitReader(in, limit+1)); err != nil {
 		return err
@@ -188,7 +196,6 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 		return err
 	}
 	w.created = t.place == placeNothing
-	w.q.h.repeats.add(w.version(t), t.state())
 	tx.Put(t.coll.ID, t.name(), w.contentType, w.q.h.cfg.Now().UnixMilli(), w.body)
 	return nil
 }
@@ -203,15 +210,18 @@ func (w *putWork) unmet(tx *ledger.Tx, t *target, refused error) error {
 	if t.place != placeResource || t.res.Body != w.body.Hash {
 		return refused
 	}
-	if before, ok := w.q.h.repeats.replaced(w.version(t)); ok && w.cond.check(before, w.q.stateOf(tx)) == nil {
+	before := &target{place: placeNothing, segs: t.segs, coll: t.coll}
+	r, err := tx.Before(t.res)
+	switch {
+	case err == nil:
+		before.place, before.res = placeResource, r
+	case !errors.Is(err, holdfast.ErrNotFound):
+		return fmt.Errorf("version before: %w", err)
+	}
+	if w.cond.check(before.state(), w.q.stateOf(tx)) == nil {
 		return nil // DESIGN.md 3, "Repeats": the answer was lost, the change was not (RFC 9110, 13.1.1)
 	}
 	return refused
-}
-
-// version names the body this PUT brings to its place.
-func (w *putWork) version(t *target) version {
-	return version{w.q.who.Account, t.coll.ID, t.name(), w.body.Hash}
 }
 
 // uidFree refuses a second resource with one UID, and another UID under one name (RFC 4791, 5.3.2.1;

@@ -7,14 +7,19 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/contentline"
 	"holdfast/internal/ledger"
 )
 
-// maxRead bounds how many bodies one view of a query reads before it is closed and another begins.
-const maxRead = 5000
+// Bounds of one view of a query: how many bodies it reads, and for how long, before it is closed and
+// another begins.
+const (
+	maxRead = 5000
+	maxView = 2 * time.Second
+)
 
 // query is a calendar-query or addressbook-query on its way through the members of a collection.
 type query struct {
@@ -31,9 +36,10 @@ type query struct {
 	// match asks the body.
 	match func(body []byte) (bool, error)
 
-	coll  holdfast.CollectionID // begun
-	after string
-	found int
+	coll   holdfast.CollectionID // begun
+	after  string
+	behind passed
+	found  int
 }
 
 func (y *query) run() error {
@@ -65,6 +71,7 @@ func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 	}
 	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
 	c := &propContext{y.q, v, member}
+	begin := time.Now()
 	for read := 0; ; {
 		rs, err := v.Resources(t.coll.ID, y.after, listPage)
 		if err != nil {
@@ -81,14 +88,24 @@ func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 				return false, nil
 			}
 			read += n
-			if y.after = rs[i].Name; m.full() || read >= maxRead {
+			if y.after = rs[i].Name; m.full() || read >= maxRead || time.Since(begin) > maxView {
+				y.behind.add(y.after, v)
 				return true, nil
 			}
 		}
 		if len(rs) < listPage {
-			return false, nil
+			break
 		}
 	}
+	err = y.behind.changed(v, t.coll.ID, func(r *ledger.Resource) error {
+		if y.limit > 0 {
+			return nil // an answer with a limit is a choice anyhow
+		}
+		member.res, member.segs[len(member.segs)-1] = r, r.Name
+		_, err := y.member(m, c)
+		return err
+	})
+	return false, err
 }
 
 // truncated says that there is more than the client wanted (RFC 6352, 8.6.1; RFC 6578, 3.6).

@@ -3,6 +3,9 @@ package dav
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 
 	"holdfast"
 	"holdfast/internal/ledger"
@@ -58,27 +61,55 @@ func (s *syncRequest) run(m *multistatus, v *ledger.View) error {
 	}
 	since := holdfast.Seq(0)
 	if s.token != "" {
-		if since, err = v.ParseSyncToken(s.token); err != nil {
+		if since, err = parseToken(v, t.coll, s.token); err != nil {
 			return fmt.Errorf("sync token: %w", err)
 		}
-		if since < placed(t.coll) {
-			// The token is of another collection that was at this path: nobody can say what of it is gone.
-			return fmt.Errorf("token older than the collection: %w", holdfast.ErrToken)
+	}
+	f := &folders{}
+	if t.coll.Kind == holdfast.KindFile {
+		if f.present, f.removed, err = v.ChangedCollections(t.coll.ID, since); err != nil {
+			return fmt.Errorf("changed collections: %w", err)
 		}
 	}
-	if err := s.children(m, v, t, since); err != nil {
+	f.writeRemoved(m, t)
+	reached, err := s.members(m, v, t, since, f)
+	if err != nil {
 		return err
 	}
-	reached, err := s.members(m, v, t, since)
-	if err != nil {
+	if err := s.writePresent(m, v, t, f, reached.Seq); err != nil {
 		return err
 	}
 	if reached.Seq < v.Head().Head.Seq {
 		m.truncated(t.segs)
-		m.element(davName("sync-token"), v.SyncToken(reached))
+		m.element(davName("sync-token"), tokenOf(v, t.coll, reached))
 		return nil
 	}
 	return s.last(m, v, t, since)
+}
+
+// tokenOf returns the sync token of a collection: the ledger's, which proves what a device was told,
+// and the collection, for two of one account must not be mistaken for each other (RFC 6578, 3.2).
+func tokenOf(v *ledger.View, coll *ledger.Collection, h holdfast.Head) string {
+	return v.SyncToken(h) + tokenCollection + strconv.FormatUint(uint64(coll.ID), 16)
+}
+
+const tokenCollection = "?collection="
+
+// parseToken returns the seq a token of coll stands for. What the token proves comes first: one that
+// is ahead of the head is ErrFenced whatever collection it names.
+func parseToken(v *ledger.View, coll *ledger.Collection, token string) (holdfast.Seq, error) {
+	witness, id, _ := strings.Cut(token, tokenCollection)
+	since, err := v.ParseSyncToken(witness)
+	switch {
+	case err != nil:
+		return 0, err
+	case id != strconv.FormatUint(uint64(coll.ID), 16):
+		return 0, fmt.Errorf("token of another collection: %w", holdfast.ErrToken)
+	case since < placed(coll):
+		// From where the collection was before: the paths that are gone from there were never told.
+		return 0, fmt.Errorf("token older than the collection's place: %w", holdfast.ErrToken)
+	}
+	return since, nil
 }
 
 // last appends the token of a complete answer: that of the collection's own last change, which is
@@ -90,14 +121,14 @@ func (s *syncRequest) last(m *multistatus, v *ledger.View, t *target, since hold
 		return fmt.Errorf("last change: %w", err)
 	}
 	if token == "" || h.Seq > since {
-		token = v.SyncToken(h)
+		token = tokenOf(v, t.coll, h)
 	}
 	m.element(davName("sync-token"), token)
 	return nil
 }
 
 // members appends what changed, in order of seq, and returns the head reached.
-func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since holdfast.Seq) (holdfast.Head, error) {
+func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since holdfast.Seq, f *folders) (holdfast.Head, error) {
 	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
 	c := &propContext{s.q, v, member}
 	for left := s.limit; ; {
@@ -115,6 +146,9 @@ func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since h
 		for i := range deltas {
 			member.segs[len(member.segs)-1] = deltas[i].Name
 			if deltas[i].Deleted {
+				if f.has(deltas[i].Name) {
+					continue // a folder has its name now, and clients mind no slash
+				}
 				m.status(member.segs, false, http.StatusNotFound, nil) // RFC 6578, 3.5.2
 				continue
 			}
@@ -134,20 +168,32 @@ func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since h
 	}
 }
 
-// children appends the collections directly below that are new or changed since (RFC 6578, 3.5.1).
-func (s *syncRequest) children(m *multistatus, v *ledger.View, t *target, since holdfast.Seq) error {
-	if t.coll.Kind != holdfast.KindFile {
-		return nil
+// folders are the differences among the collections directly below a folder (RFC 6578, 3.5.1 and 3.5.2).
+type folders struct {
+	present []ledger.Collection // new or changed themselves
+	removed []string
+}
+
+// has reports whether a new or changed folder has the name.
+func (f *folders) has(name string) bool {
+	return slices.ContainsFunc(f.present, func(c ledger.Collection) bool { return c.Name == name })
+}
+
+// writeRemoved comes before the members: a resource may have the name of a folder that is gone.
+func (f *folders) writeRemoved(m *multistatus, t *target) {
+	for _, name := range f.removed {
+		m.status(below(t.segs, name), true, http.StatusNotFound, nil)
 	}
-	children, err := v.Children(t.coll.ID)
-	if err != nil {
-		return fmt.Errorf("children: %w", err)
-	}
-	for i := range children {
-		if children[i].Seq <= since {
+}
+
+// writePresent appends the folders that changed up to the seq that the answer reaches. The others
+// are for the next page.
+func (s *syncRequest) writePresent(m *multistatus, v *ledger.View, t *target, f *folders, reached holdfast.Seq) error {
+	for i := range f.present {
+		if f.present[i].Seq > reached {
 			continue
 		}
-		c := &target{place: placeCollection, segs: below(t.segs, children[i].Name), coll: &children[i], parent: t.coll}
+		c := &target{place: placeCollection, segs: below(t.segs, f.present[i].Name), coll: &f.present[i], parent: t.coll}
 		if err := m.properties(&propContext{s.q, v, c}, s.want); err != nil {
 			return err
 		}

@@ -92,6 +92,13 @@ func TestGet(t *testing.T) {
 	}
 }
 
+func TestRangeOfUnknownUnit(t *testing.T) {
+	s := newServer(t)
+	s.put("/dav/anna/Files/x", "all of it")
+	s.do("GET", "/dav/anna/Files/x", "", "Range: lines=1-2").want(200).has("all of it")
+	s.do("GET", "/dav/anna/Files/x", "", "Range: bytes=0-2").want(206)
+}
+
 func TestGetIsHarmless(t *testing.T) {
 	s := newServer(t)
 	for name, c := range map[string]struct {

@@ -19,6 +19,7 @@ const (
 	maxXML      = 1 << 20  // bytes of a request
 	maxReport   = 10 << 20 // bytes of a REPORT: a multiget may name tens of thousands of resources
 	maxElements = 100_000
+	maxPieces   = 100_000 // attributes, and texts that comments or CDATA sections cut in two
 	maxDepth    = 64
 	maxAttrs    = 64
 	maxBindings = 256 // namespace declarations in scope
@@ -152,6 +153,7 @@ type xmlParser struct {
 	scopes   []int      // len(bindings) before each open element
 	bindings []xml.Attr // Name.Local is the prefix
 	count    int
+	pieces   int
 }
 
 func (p *xmlParser) token(tok xml.Token) error {
@@ -173,6 +175,11 @@ func (p *xmlParser) token(tok xml.Token) error {
 			}
 			return nil
 		}
+		if n := len(top.kids); n > 0 && top.kids[n-1].name.Local == "" {
+			if p.pieces++; p.pieces > maxPieces {
+				return errors.New("text in too many pieces")
+			}
+		}
 		top.kids = append(top.kids, node{text: string(t)})
 	case xml.Directive:
 		return errors.New("document type") // RFC 4918, 20.6: no entities from a client
@@ -182,7 +189,10 @@ func (p *xmlParser) token(tok xml.Token) error {
 
 func (p *xmlParser) start(top *node, t xml.StartElement) error {
 	p.count++
+	p.pieces += len(t.Attr)
 	switch {
+	case p.pieces > maxPieces:
+		return errors.New("too many attributes in all")
 	case p.count > maxElements:
 		return errors.New("too many elements")
 	case len(p.open) > maxDepth:
@@ -245,8 +255,8 @@ func (p *xmlParser) declare(attrs []xml.Attr) error {
 
 // resolve turns a prefixed name into a namespace and a local part. An attribute without prefix has no namespace.
 func (p *xmlParser) resolve(n xml.Name, element bool) (xml.Name, error) {
-	if n.Local == "" || strings.ContainsAny(n.Local, ":{}") {
-		return n, errors.New("bad name")
+	if n.Local == "" || strings.ContainsAny(n.Local, ":{}") || strings.ContainsAny(n.Local[:1], "-.0123456789") || strings.HasPrefix(n.Local, "\u00B7") {
+		return n, errors.New("bad name") // Namespaces in XML 1.0, 4: a local part is a name by itself
 	}
 	if n.Space == "xml" {
 		return xml.Name{Space: nsXML, Local: n.Local}, nil

@@ -37,8 +37,9 @@ type Object struct {
 
 	types []string // the different component names but VTIMEZONE, in order
 
-	mu    sync.Mutex
-	zones map[string]*Zone // by TZID, made at first use; nil: no such zone
+	mu     sync.Mutex
+	zones  map[string]*Zone // by TZID, made at first use; nil: no such zone
+	misses int              // names that were looked up and found to be no zone
 }
 
 // Parse frames the object in body, which must not change while the Object is in use. The error wraps

@@ -390,6 +390,25 @@ func list(n int) string {
 	return b.String()
 }
 
+// An object that names a new zone in each line costs a bounded number of searches of the database.
+func TestManyZones(t *testing.T) {
+	var b strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&b, "EXDATE;TZID=None%d:20260101T000000\r\n", i)
+	}
+	o, err := Parse([]byte("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nUID:u\r\nDTSTART;TZID=Europe/Berlin:20260101T000000\r\n" + b.String() + "END:VEVENT\r\nEND:VCALENDAR\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Bounds()
+	if o.misses != maxMisses || len(o.zones) > maxMisses+1 {
+		t.Errorf("%d names looked up, %d remembered; want at most %d", o.misses, len(o.zones), maxMisses)
+	}
+	if o.zone("Europe/Berlin") == nil {
+		t.Error("the zone that is one was lost")
+	}
+}
+
 // FuzzMatch: no input makes Parse, Bounds or Match panic, or match outside its bounds.
 func FuzzMatch(f *testing.F) {
 	f.Add([]byte(cal(newYork + event("DTSTART;TZID=Own/New_York:20260302T090000\nDTEND;TZID=Own/New_York:20260302T100000\nRRULE:FREQ=WEEKLY;COUNT=5\nEXDATE:20260309T130000Z\nRDATE;VALUE=PERIOD:20260501T090000Z/PT8H\nBEGIN:VALARM\nTRIGGER:-PT15M\nREPEAT:2\nDURATION:PT5M\nEND:VALARM"))))

@@ -175,12 +175,18 @@ func (o *Object) zone(tzid string) *Zone {
 		o.ownZones()
 	}
 	z, ok := o.zones[tzid]
-	if !ok {
-		z = zoneByName(tzid)
+	if !ok && o.misses < maxMisses {
+		if z = zoneByName(tzid); z == nil {
+			o.misses++
+		}
 		o.zones[tzid] = z
 	}
 	return z
 }
+
+// maxMisses is how many names of no zone are looked up for one object: each costs a search of the
+// time zone database. Real objects have one or two.
+const maxMisses = 200
 
 // ownZones reads the VTIMEZONEs of the object.
 func (o *Object) ownZones() {

@@ -62,12 +62,19 @@ func (l *Ledger) PutBlob(ctx context.Context, a holdfast.AccountID, r io.Reader,
 		return Body{}, err
 	}
 	b, err := l.blobs.Put(ctx, a, io.MultiReader(bytes.NewReader(head), r), limit)
+	if errors.Is(err, holdfast.ErrAbsent) {
+		err = errors.Join(err, l.remakeBlobs(a)) // for the next attempt: of this one the body is read
+	}
 	if err != nil {
 		return Body{}, fmt.Errorf("store blob: %w", err)
 	}
 	for _, m := range mirrors {
 		if err := l.mirrorBlob(ctx, m, a, b); err != nil {
-			return Body{}, fmt.Errorf("%w: %w", &mirrorError{m.Name(), err}, holdfast.ErrNotDurable)
+			err = &mirrorError{m.Name(), err}
+			if errors.Is(err, holdfast.ErrAbsent) {
+				l.tell(err)
+			}
+			return Body{}, fmt.Errorf("%w: %w", err, holdfast.ErrNotDurable)
 		}
 	}
 	return Body{Hash: b.Hash, Size: b.Size, blob: &b}, nil
@@ -89,14 +96,20 @@ func (l *Ledger) openBlob(ctx context.Context, r *Resource) (io.ReadSeekCloser, 
 	f, err := l.blobs.Open(ctx, r.Account, b)
 	if err != nil {
 		if herr := l.healBlob(ctx, r.Account, b); herr != nil {
-			return nil, fmt.Errorf("%w; heal it: %w", err, herr)
+			return nil, &blobError{fmt.Errorf("%w; heal it: %w", err, herr)}
 		}
 		if f, err = l.blobs.Open(ctx, r.Account, b); err != nil {
-			return nil, fmt.Errorf("open healed blob %s: %w", b.Hash, err)
+			return nil, &blobError{fmt.Errorf("open healed blob %s: %w", b.Hash, err)}
 		}
 	}
 	return &healingReader{ReadSeekCloser: f, heal: func() error { return l.healBlob(ctx, r.Account, b) }}, nil
 }
+
+// blobError is of one blob: what it says does not put the store in doubt.
+type blobError struct{ err error }
+
+func (e *blobError) Error() string { return e.err.Error() }
+func (e *blobError) Unwrap() error { return e.err }
 
 // healingReader has a damaged blob replaced; its own reader still hears that it was damaged.
 type healingReader struct {
@@ -121,7 +134,10 @@ func (l *Ledger) readBlob(ctx context.Context, r *Resource) ([]byte, error) {
 	if errors.Is(err, holdfast.ErrCorrupt) {
 		b, err = l.readBlobOnce(ctx, r)
 	}
-	return b, err
+	if err != nil {
+		return nil, &blobError{err}
+	}
+	return b, nil
 }
 
 func (l *Ledger) readBlobOnce(ctx context.Context, r *Resource) ([]byte, error) {
@@ -165,17 +181,25 @@ func (l *Ledger) healBlobFrom(ctx context.Context, m *mirror.Mirror, a holdfast.
 	if err = errors.Join(err, f.Close()); !errors.Is(err, holdfast.ErrAbsent) {
 		return err
 	}
-	// The directory of the blobs was removed. The head file proves that the data directory is there.
-	if _, herr := readHeadFile(l.cfg); herr != nil {
+	if herr := l.remakeBlobs(a); herr != nil {
 		return errors.Join(err, herr)
-	}
-	if err := durable.MkdirAll(durable.Disk, filepath.Join(l.cfg.Dir, "blobs", a.String())); err != nil {
-		return err
 	}
 	if f, err = m.OpenBlob(ctx, a, want); err != nil {
 		return err
 	}
 	return errors.Join(l.blobs.Restore(ctx, a, want, f), f.Close())
+}
+
+// remakeBlobs makes an account's directory of blobs again when it was removed while this process runs.
+// The head file proves that the data directory itself is there.
+func (l *Ledger) remakeBlobs(a holdfast.AccountID) error {
+	if err := l.blobs.home.Check(); err != nil {
+		return err
+	}
+	if _, err := readHeadFile(l.cfg); err != nil {
+		return err
+	}
+	return durable.MkdirBelow(durable.Disk, l.cfg.Dir, filepath.Join("blobs", a.String()))
 }
 
 func inlineReader(b []byte) io.ReadSeekCloser { return nopCloser{bytes.NewReader(b)} }

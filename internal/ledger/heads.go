@@ -142,7 +142,10 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
 	l.mu.Unlock()
-	err := l.replaceHeadFile(&f, shut)
+	err := l.blobs.home.Check() // nothing is written to what lies beneath an unmounted data directory
+	if err == nil {
+		err = l.replaceHeadFile(&f, shut)
+	}
 	for i, m := range mirrors {
 		if merr := m.WriteHeads(ctx, heads, positions[i]); merr != nil {
 			err = errors.Join(err, &mirrorError{m.Name(), merr})

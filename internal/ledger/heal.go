@@ -7,6 +7,7 @@ import (
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 	"holdfast/internal/store"
 )
@@ -21,6 +22,7 @@ const (
 // bodies, names and ETags are identical and devices notice nothing (F5).
 func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
+	p.ledger.setState(fence.Closed, "healing the store from the mirror")
 	var failed error
 	for i, m := range p.session.mirrors {
 		if !p.ahead(p.recovered[i]) {
@@ -29,8 +31,12 @@ func (p *proof) heal(ctx context.Context) error {
 		h := &healer{proof: p, mirror: m}
 		err := h.replay(ctx)
 		p.report.healed(m.Name(), h.changes, h.blobs)
-		if err != nil {
-			failed = errors.Join(failed, &mirrorError{m.Name(), fmt.Errorf("heal: %w", err)})
+		if err != nil { // not a mirrorError: this store is behind, it must not be served meanwhile
+			err = fmt.Errorf("heal from mirror %s: %w", m.Name(), err)
+			p.ledger.log.Error("heal", "err", err)
+		}
+		if err != nil && !lasting(err) {
+			failed = errors.Join(failed, err)
 		}
 		if err := p.readStoreHeads(ctx); err != nil {
 			return err
@@ -50,6 +56,13 @@ func (p *proof) heal(ctx context.Context) error {
 		p.close(a, fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq))
 	}
 	return nil
+}
+
+// lasting reports whether another attempt would fail alike, because of what the mirror holds. It
+// concerns the accounts that were not reached; the others go on (F8).
+func lasting(err error) bool {
+	var fork *holdfast.HeadMismatchError
+	return !errors.Is(err, errStoreGone) && (errors.Is(err, holdfast.ErrCorrupt) || errors.As(err, &fork))
 }
 
 // ahead reports whether a mirror has changes that the store lacks.
@@ -81,7 +94,7 @@ func (h *healer) replay(ctx context.Context) error {
 	}
 	// What was read before an error is good: each change was checked against the chain.
 	if cerr := h.tx.Commit(); cerr != nil {
-		return errors.Join(err, fmt.Errorf("commit: %w", cerr))
+		return errors.Join(err, storeError("commit", cerr))
 	}
 	return err
 }
@@ -112,7 +125,7 @@ func (h *healer) apply(ctx context.Context, r *mirror.Record) error {
 		}
 	}
 	if err := h.tx.Apply(c, r.Payload, r.Hash); err != nil {
-		err = fmt.Errorf("apply change %s of account %s: %w", r.Seq, r.Account, err)
+		err = storeError(fmt.Sprintf("apply change %s of account %s", r.Seq, r.Account), err)
 		err = errors.Join(err, h.tx.Rollback())
 		h.tx = nil
 		return err
@@ -126,30 +139,49 @@ func (h *healer) apply(ctx context.Context, r *mirror.Record) error {
 	h.tx, h.pending, h.bytes = nil, 0, 0
 	h.proof.ledger.progress(h.changes)
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return storeError("commit", err)
 	}
 	return nil
 }
 
-// blob fetches a blob that the store lacks. One that no copy has is reported, not hidden: the
+// blob fetches a blob that the store lacks, or has cut. One that no copy has is reported, not hidden: the
 // resource answers with an error until it is back, and the change keeps its place in the chain.
 func (h *healer) blob(ctx context.Context, a holdfast.AccountID, b frame.Blob) error {
 	l := h.proof.ledger
 	has, err := l.blobs.Has(ctx, a, b)
-	if err != nil {
+	if err != nil && !errors.Is(err, holdfast.ErrCorrupt) { // a cut one is fetched again
 		return fmt.Errorf("look for blob %s: %w", b.Hash, err)
 	}
-	if has {
+	if has && err == nil {
 		return nil
 	}
-	if err := l.healBlobFrom(ctx, h.mirror, a, b); err != nil {
-		if errors.Is(err, holdfast.ErrNotFound) || errors.Is(err, holdfast.ErrCorrupt) {
-			h.proof.report.missingBlobs++
-			l.log.Error("blob is in no readable copy", "account", a.String(), "blob", b.Hash.String(), "err", err)
-			return nil
-		}
-		return fmt.Errorf("heal blob %s: %w", b.Hash, err)
+	found, err := h.proof.fetchBlob(ctx, a, b)
+	if err != nil {
+		return err
 	}
-	h.blobs++
+	if found {
+		h.blobs++
+	}
 	return nil
+}
+
+// fetchBlob copies a blob into the store from the first mirror that has it whole. One that none has is
+// counted and reported; an error means that nobody knows yet.
+func (p *proof) fetchBlob(ctx context.Context, a holdfast.AccountID, b frame.Blob) (found bool, err error) {
+	l := p.ledger
+	var all error
+	for _, m := range p.session.mirrors {
+		err := l.healBlobFrom(ctx, m, a, b)
+		if err == nil {
+			return true, nil
+		}
+		err = &mirrorError{m.Name(), fmt.Errorf("heal blob %s: %w", b.Hash, err)}
+		if errors.Is(err, holdfast.ErrAbsent) || !errors.Is(err, holdfast.ErrNotFound) && !errors.Is(err, holdfast.ErrCorrupt) {
+			return false, err
+		}
+		all = errors.Join(all, err)
+	}
+	p.report.missingBlobs++
+	l.log.Error("blob is in no readable copy", "account", a.String(), "blob", b.Hash.String(), "err", all)
+	return false, nil
 }

@@ -15,6 +15,7 @@ import (
 const (
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
+	retryLogs  = 5 * time.Minute // after many attempts that began logs, of which each takes room in the mirrors
 )
 
 // keep is the life of the ledger: prove, serve, and when something is wrong prove again. It alone
@@ -33,30 +34,63 @@ func (l *Ledger) keep(ctx context.Context) {
 func (l *Ledger) keepServing(ctx context.Context) {
 	wait := retryFirst
 	for ctx.Err() == nil {
-		began := l.now()
-		s, err := l.prove(ctx)
+		began, served := l.now(), false
+		err := l.heldAlarm()
 		if err == nil {
-			wait = retryFirst
-			l.queue.open() // before anybody hears that the fence is open
-			l.setState(fence.Open, "")
-			err = s.serve(ctx)
-			l.endSession(s, err)
-			if err == nil {
-				return
+			var s *session
+			if s, err = l.prove(ctx); err == nil {
+				wait, served, l.begun = retryFirst, true, 0
+				l.queue.open() // before anybody hears that the fence is open
+				l.setState(fence.Open, "")
+				err = s.serve(ctx)
+				l.endSession(s, err)
+				if err == nil {
+					return
+				}
 			}
 		}
+		l.noteDamage(err)
 		if !l.survive(ctx, err) {
 			return
 		}
 		if l.useReserve(err) {
 			continue
 		}
-		if !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
+		if !served || !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
 			l.pause(ctx, wait)
-			wait = min(2*wait, retryMost)
+			wait = min(2*wait, l.patience())
 		}
 	}
 	l.dropStore()
+}
+
+// patience is how long the keeper waits at most between attempts.
+func (l *Ledger) patience() time.Duration {
+	if l.begun > 20 {
+		return retryLogs
+	}
+	return retryMost
+}
+
+// heldAlarm returns what a reader saw of a store that is served while a mirror is away. It must not be
+// served on, and not be taken for proven when the mirror is back.
+func (l *Ledger) heldAlarm() error {
+	select {
+	case err := <-l.alarm:
+		if l.hasStore() {
+			return err
+		}
+	default:
+	}
+	return nil
+}
+
+// noteDamage remembers that the store itself gave what is false: damaged, or overwritten under us.
+func (l *Ledger) noteDamage(err error) {
+	var other *holdfast.HeadMismatchError
+	if errors.Is(err, errStoreGone) && (errors.Is(err, holdfast.ErrCorrupt) || errors.As(err, &other)) {
+		l.suspect = err
+	}
 }
 
 // survive decides what an error leaves: false if this process can do no more.
@@ -96,15 +130,17 @@ func (l *Ledger) demote(err error) {
 }
 
 // errStoreGone marks an error after which healing should begin without delay.
-var errStoreGone = errors.New("store is gone")
+var errStoreGone = errors.New("the store cannot be used")
 
-// pause waits, but not longer than until Close.
+// pause waits, but not longer than until Close, or until a reader raises the alarm.
 func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case err := <-l.alarm:
+		l.raise(err) // for heldAlarm
 	}
 }
 
@@ -159,6 +195,9 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
+	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
+		l.shut[w.Account] = gone(w)
+	}
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
 	closeBuckets(l, old)

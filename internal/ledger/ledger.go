@@ -7,7 +7,8 @@
 // data directory; all else belongs to store, blob and mirror.
 //
 // The life of a write: update.go (queue, commit), ship.go (mirrors, claims, acknowledgement).
-// The life of a process: keeper.go (start, held, closed), prove.go (claim, read, compare), heal.go.
+// The life of a process: keeper.go (start, held, closed), prove.go (claim, read, compare), heal.go
+// (store from mirror), refill.go (mirror from store).
 package ledger
 
 import (
@@ -72,6 +73,12 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+
+	// The keeper's own.
+	unused  holdfast.Term // claimed in every mirror, no log of it begun
+	begun   int           // logs begun since the fence was open last
+	suspect error         // what the store gave was false: it is to be made anew from the mirrors
+	rebuilt time.Time     // when that was done last
 
 	mu        sync.RWMutex // guards all below
 	state     fence.State
@@ -267,6 +274,11 @@ func (l *Ledger) raise(err error) {
 		l.changed = make(chan struct{})
 	}
 	l.mu.Unlock()
+	l.tell(err)
+}
+
+// tell has the keeper prove again because of err.
+func (l *Ledger) tell(err error) {
 	select {
 	case l.alarm <- err:
 	default: // one is enough

@@ -60,6 +60,13 @@ func (p *paths) put(key pathKey, c *Collection, at holdfast.Seq) {
 	p.known[key] = pathEntry{at, *c}
 }
 
+// forget drops all that is remembered: a batch that was rolled back may have left what never was.
+func (p *paths) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.known)
+}
+
 // change says that collections of an account differ from seq on.
 func (p *paths) change(a holdfast.AccountID, s holdfast.Seq) {
 	p.mu.Lock()

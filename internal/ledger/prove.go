@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"holdfast"
-	"holdfast/frame"
 	"holdfast/internal/bucket/dir"
 	"holdfast/internal/durable"
 	"holdfast/internal/fence"
@@ -33,6 +33,7 @@ type proof struct {
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
 	shut      map[holdfast.AccountID]string
 	heads     *headFile
+	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
 }
@@ -44,6 +45,9 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
 	if err != nil {
 		return nil, err
+	}
+	if err := l.blobs.home.Check(); err != nil {
+		return nil, fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
 	}
 	p.heads = hf
 	if err := p.all(ctx); err != nil {
@@ -76,6 +80,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	}
 	if p.unfenced() {
 		return p.open(ctx)
+	}
+	if err := p.lowerDamaged(ctx); err != nil {
+		return err
 	}
 	if err := p.judgeWitnesses(ctx); err != nil {
 		return err
@@ -111,8 +118,10 @@ func (p *proof) open(ctx context.Context) error {
 	if err != nil {
 		return storeError("read account 0", err)
 	}
-	if err := p.ledger.writeReport(&p.report, p.shut); err != nil {
+	if err := p.ledger.writeReport(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
 		return err
+	} else if err != nil { // the log has what it would say; no reason to stay closed
+		p.ledger.log.Error("write incident report", "err", err)
 	}
 	select {
 	case <-p.ledger.alarm: // raised before this was proven
@@ -181,6 +190,9 @@ func (p *proof) claim(ctx context.Context) error {
 				last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
 		}
 	}
+	if p.reclaim(ctx) {
+		return nil
+	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
 	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
@@ -192,8 +204,25 @@ func (p *proof) claim(ctx context.Context) error {
 			return &mirrorError{m.Name(), err}
 		}
 	}
+	l.unused = p.session.term
 	p.sweep(ctx)
 	return nil
+}
+
+// reclaim takes the claim that an attempt before made in every mirror and did not use: no log of it was
+// begun. Hours of attempts leave one claim then, not thousands.
+func (p *proof) reclaim(ctx context.Context) bool {
+	t := p.ledger.unused
+	if t.Number == 0 {
+		return false
+	}
+	for _, m := range p.session.mirrors {
+		if m.CheckTerm(ctx, t) != nil {
+			return false
+		}
+	}
+	p.session.term = t
+	return true
 }
 
 // sweep removes what dead processes left unfinished: spare segments, uploads. Whoever wrote them has
@@ -249,6 +278,9 @@ func (p *proof) openStore(ctx context.Context) error {
 		return nil
 	}
 	st, err := store.Open(ctx, storeConfig(l.cfg))
+	if err == nil {
+		st, err = p.distrust(ctx, st)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, holdfast.ErrAbsent), errors.Is(err, holdfast.ErrCorrupt):
@@ -264,6 +296,27 @@ func (p *proof) openStore(ctx context.Context) error {
 	}
 	p.session.db = share(st)
 	return nil
+}
+
+// distrust gives up a store that gave what is false when it was read (L11), if the mirrors have all of
+// its changes; the error says why. One that has more stays until that was shipped. It does so once an
+// hour at most: a second time the fault is not in the file.
+func (p *proof) distrust(ctx context.Context, st *store.Store) (*store.Store, error) {
+	l := p.ledger
+	if l.suspect == nil || time.Since(l.rebuilt) < time.Hour {
+		return st, nil
+	}
+	heads, err := st.Heads(ctx)
+	for _, h := range heads {
+		if m := p.merged[h.Account].Head; m != h.Head && m.Seq <= h.Head.Seq {
+			return st, nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: %w", l.suspect, holdfast.ErrCorrupt)
+		l.rebuilt, l.suspect = time.Now(), nil
+	}
+	return nil, errors.Join(err, st.Close())
 }
 
 // replaceStore moves what is left of the store to incidents/ and makes an empty one in its place.
@@ -290,26 +343,38 @@ func (p *proof) compare(ctx context.Context) error {
 	if err := p.readStoreHeads(ctx); err != nil {
 		return err
 	}
-	behind := false
-	for a, m := range p.merged {
-		v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
-		if err != nil {
-			return storeError("compare", err)
-		}
-		switch v {
-		case fence.Fork:
-			p.close(a, fmt.Sprintf("store and mirror have different data under one number (%s and %s)", p.store[a].Head, m.Head))
-		case fence.MirrorAhead:
-			behind = true
-		}
-	}
-	if !behind {
-		return nil
+	behind, err := p.behind(ctx)
+	if err != nil || !behind {
+		return err
 	}
 	if err := p.heal(ctx); err != nil {
 		return err
 	}
-	return p.readStoreHeads(ctx)
+	if err := p.readStoreHeads(ctx); err != nil {
+		return err
+	}
+	_, err = p.behind(ctx) // what one mirror healed may differ from what another has
+	return err
+}
+
+// behind compares the store with every mirror, closes accounts of which they differ, and reports
+// whether a mirror has more than the store.
+func (p *proof) behind(ctx context.Context) (behind bool, err error) {
+	for i, rec := range p.recovered {
+		for a, m := range rec.Heads {
+			v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
+			if err != nil {
+				return false, storeError("compare", err)
+			}
+			switch v {
+			case fence.Fork:
+				p.close(a, fmt.Sprintf("store and mirror %s have different data under one number (%s and %s)", p.session.mirrors[i].Name(), p.store[a].Head, m.Head))
+			case fence.MirrorAhead:
+				behind = true
+			}
+		}
+	}
+	return behind, nil
 }
 
 func (p *proof) readStoreHeads(ctx context.Context) error {
@@ -337,7 +402,9 @@ func (p *proof) hashAt(ctx context.Context, a holdfast.AccountID, s holdfast.Seq
 // judgeWitnesses asks everything outside store and mirrors that knows a head. An account whose
 // witness knows more than all copies has lost acknowledged data: its fence stays closed.
 func (p *proof) judgeWitnesses(ctx context.Context) error {
-	all := append(p.heads.witnesses(), p.ledger.tokenWitnesses()...)
+	tokens := p.ledger.tokenWitnesses()
+	p.tokens = len(tokens)
+	all := append(p.heads.witnesses(), tokens...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
 			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
@@ -374,93 +441,14 @@ func witness(h holdfast.AccountHead, source string) fence.Witness {
 func (p *proof) startLogs(ctx context.Context) error {
 	for i, m := range p.session.mirrors {
 		lg, err := m.StartLog(ctx, p.session.term, p.recovered[i].Heads)
+		if i > 0 || !errors.Is(err, holdfast.ErrFull) { // without room for the first log nothing was begun
+			p.ledger.unused = holdfast.Term{}
+			p.ledger.begun++
+		}
 		if err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 		p.session.logs = append(p.session.logs, lg)
-	}
-	return nil
-}
-
-// shipTails appends to each mirror what the store has and it lacks (R10, R12), blobs first (L7).
-func (p *proof) shipTails(ctx context.Context) error {
-	for i, m := range p.session.mirrors {
-		for a, h := range p.store {
-			if _, closed := p.shut[a]; closed {
-				continue
-			}
-			from := p.recovered[i].Heads[a].Head.Seq + 1
-			if from > h.Head.Seq {
-				continue
-			}
-			n, err := p.shipTail(ctx, i, h, from)
-			if err != nil {
-				var own *mirrorError
-				if errors.As(err, &own) {
-					return err
-				}
-				return storeError("read tail", err)
-			}
-			p.report.shipped(m.Name(), n)
-		}
-	}
-	return nil
-}
-
-// shipTail appends changes from..head of one account to the log of mirror i.
-func (p *proof) shipTail(ctx context.Context, i int, h holdfast.AccountHead, from holdfast.Seq) (n int, err error) {
-	r, err := p.session.db.Read(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	var frames []mirror.Frame
-	size := 0
-	flush := func() error {
-		if len(frames) == 0 {
-			return nil
-		}
-		if err := p.session.logs[i].Append(ctx, frames); err != nil {
-			return &mirrorError{p.session.mirrors[i].Name(), err}
-		}
-		n, frames, size = n+len(frames), nil, 0
-		return nil
-	}
-	err = r.Changes(h.Account, from, h.Head.Seq, func(seq holdfast.Seq, hash holdfast.Hash, payload []byte) error {
-		c, err := frame.ParseChange(payload)
-		if err != nil {
-			return err
-		}
-		if err := p.shipBlobs(ctx, p.session.mirrors[i], c); err != nil {
-			return err
-		}
-		frames = append(frames, mirror.Frame{Account: h.Account, Epoch: c.Epoch, Seq: seq, Hash: hash, Term: c.Term, Payload: payload})
-		if size += len(payload); len(frames) >= maxBatch || size >= maxBatchBytes {
-			return flush()
-		}
-		return nil
-	})
-	if err != nil {
-		return n, err
-	}
-	return n, flush()
-}
-
-func (p *proof) shipBlobs(ctx context.Context, m *mirror.Mirror, c *frame.Change) error {
-	for _, o := range c.Ops {
-		if o.Blob == nil {
-			continue
-		}
-		has, err := m.HasBlob(ctx, c.Account, *o.Blob)
-		if err != nil {
-			return &mirrorError{m.Name(), err}
-		}
-		if has {
-			continue
-		}
-		if err := p.ledger.mirrorBlob(ctx, m, c.Account, *o.Blob); err != nil {
-			return &mirrorError{m.Name(), err}
-		}
 	}
 	return nil
 }

@@ -119,7 +119,11 @@ func (q *reads) Body(res *Resource) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.Body(res)
+	b, err := r.Body(res)
+	if errors.Is(err, holdfast.ErrCorrupt) {
+		return nil, storeError("read", err)
+	}
+	return b, err
 }
 
 // View is one account at its durable head. It is valid only inside the function it was given to.

@@ -38,7 +38,7 @@ func (s *session) serve(ctx context.Context) error {
 	cause := s.commitAll(ctx, batches, shipped)
 	s.ledger.queue.stop(refusal(cause))
 	close(batches)
-	if err := <-shipped; err != nil && cause == nil {
+	if err := <-shipped; err != nil && (cause == nil || errors.Is(err, holdfast.ErrFatal)) {
 		cause = err
 	}
 	return cause
@@ -114,7 +114,7 @@ func (s *session) shipAll(batches <-chan *batch) error {
 }
 
 // ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store.
-// Only when all is well may the batch be acknowledged.
+// Only when all is well may the batch be acknowledged. Refusals are reads, so they need the look too (R5, R11).
 func (s *session) ship(b *batch) error {
 	if len(b.frames) > 0 {
 		if err := s.ledger.step("append", func() error { return s.append(b.frames) }); err != nil {
@@ -122,7 +122,7 @@ func (s *session) ship(b *batch) error {
 		}
 		return s.ledger.step("look", func() error { return s.look(context.Background()) })
 	}
-	return nil
+	return s.look(context.Background())
 }
 
 // append puts frames into every mirror's log; it returns when all of them have fsynced.

@@ -57,6 +57,19 @@ type HealStatus struct {
 
 // Status returns the state of the fence and of every copy.
 func (l *Ledger) Status() Status {
+	s := l.status()
+	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
+		if n, err := durable.FreeBytes(s.Mirrors[i].Path); err == nil {
+			s.Mirrors[i].FreeBytes = n
+		}
+	}
+	if n, err := durable.FreeBytes(l.cfg.Dir); err == nil {
+		s.FreeBytes = n
+	}
+	return s
+}
+
+func (l *Ledger) status() Status {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Status{
@@ -68,14 +81,6 @@ func (l *Ledger) Status() Status {
 	}
 	for _, a := range slices.Sorted(maps.Keys(l.shut)) {
 		s.Closed = append(s.Closed, ClosedStatus{a.String(), l.shut[a]})
-	}
-	for i := range s.Mirrors {
-		if n, err := durable.FreeBytes(s.Mirrors[i].Path); err == nil {
-			s.Mirrors[i].FreeBytes = n
-		}
-	}
-	if n, err := durable.FreeBytes(l.cfg.Dir); err == nil {
-		s.FreeBytes = n
 	}
 	return s
 }

@@ -96,7 +96,7 @@ func (l *Ledger) shutByToken(w fence.Witness) {
 	l.mu.Lock()
 	_, known := l.shut[w.Account]
 	if !known {
-		l.shut[w.Account] = fmt.Sprintf("%s proves that change %d was acknowledged and is gone", w.Source, w.Seq)
+		l.shut[w.Account] = gone(w)
 		l.tokens = append(l.tokens, w)
 		l.headsDue = true
 	}
@@ -105,6 +105,10 @@ func (l *Ledger) shutByToken(w fence.Witness) {
 		l.log.Error("sync token ahead of the head: acknowledged data is gone, account closed", "account", w.Account.String(), "seq", w.Seq.String())
 		l.reportToken(w)
 	}
+}
+
+func gone(w fence.Witness) string {
+	return fmt.Sprintf("%s proves that change %d was acknowledged and is gone", w.Source, w.Seq)
 }
 
 type tokenKey struct {

@@ -74,6 +74,20 @@ func (q *queue) take(n int) []*request {
 	return taken
 }
 
+// giveBack puts requests that were taken, and not begun, before those that wait.
+func (q *queue) giveBack(rs []*request) {
+	if len(rs) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = slices.Concat(rs, q.waiting)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
 // open lets requests in; stop refuses them from now on and answers those that wait. None of them was begun.
 func (q *queue) open() {
 	q.mu.Lock()
@@ -132,6 +146,7 @@ func (l *Ledger) admit(a holdfast.AccountID) error {
 type batch struct {
 	requests []*request
 	frames   []mirror.Frame
+	bytes    int // of the frames' payloads
 	heads    map[holdfast.AccountID]holdfast.AccountHead
 }
 
@@ -162,8 +177,14 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		b.answer(fmt.Errorf("%w: %w", err, holdfast.ErrNotDurable))
 		return nil, err
 	}
-	for _, r := range reqs {
+	for i, r := range reqs {
 		if err = s.run(tx, r, b); err != nil {
+			break
+		}
+		if b.bytes >= maxBatchBytes { // the rest is for the next batch
+			s.ledger.queue.giveBack(reqs[i+1:])
+			reqs = reqs[:i+1]
+			b.requests = reqs
 			break
 		}
 	}
@@ -179,16 +200,15 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
 		b.frames, b.heads = nil, nil
-		for _, r := range reqs {
-			if r.err == nil {
-				r.head, r.err = holdfast.Head{}, fmt.Errorf("commit: %w", err)
-			}
+		s.paths.forget()
+		for _, r := range reqs { // refusals too: they were judged by a state that never came to be (R11)
+			r.head, r.err = holdfast.Head{}, fmt.Errorf("commit: %w", err)
 		}
 		return b, nil
 	}
 	s.ledger.demote(err)
 	b.answer(fmt.Errorf("commit: %w: %w", err, holdfast.ErrNotDurable))
-	return nil, fmt.Errorf("commit: %w", err)
+	return nil, storeError("commit", err)
 }
 
 // run lets one request decide and applies what it recorded. An error condemns the whole transaction.
@@ -201,6 +221,9 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	t := &Tx{reads: reads{open: open, account: r.account, seq: head.Head.Seq, at: store.Newest, ledger: s.ledger, paths: s.paths}, head: head}
 	if r.err = t.call(r.fn); r.err != nil {
 		s.recordPanic(r.err)
+		if errors.Is(r.err, errStoreGone) {
+			return r.err
+		}
 		return nil
 	}
 	if len(t.ops) == 0 {
@@ -231,6 +254,7 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	}
 	r.head = holdfast.Head{Seq: c.Seq, Hash: hash}
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
+	b.bytes += len(payload)
 	b.frames = append(b.frames, mirror.Frame{Account: r.account, Epoch: c.Epoch, Seq: c.Seq, Hash: hash, Term: c.Term, Payload: payload})
 	return nil
 }

@@ -105,7 +105,7 @@ func (v *View) verify(r *store.Reader) error {
 		}
 	}
 	if got.Head.Seq < v.head.Head.Seq || hash != v.head.Head.Hash {
-		err := &holdfast.HeadMismatchError{Account: v.account, Store: got.Head, Mirror: v.head.Head, Where: "the durable head"}
+		err := storeError("read", &holdfast.HeadMismatchError{Account: v.account, Store: got.Head, Mirror: v.head.Head, Where: "the durable head"})
 		v.ledger.raise(err)
 		return err
 	}
@@ -117,7 +117,8 @@ func (v *View) verify(r *store.Reader) error {
 
 // readFailed raises the alarm when an error of a read means that the store is damaged.
 func (l *Ledger) readFailed(err error) error {
-	if err != nil && (errors.Is(err, holdfast.ErrCorrupt) || errors.Is(err, holdfast.ErrFatal)) {
+	var blob *blobError
+	if errors.Is(err, holdfast.ErrFatal) || errors.Is(err, holdfast.ErrCorrupt) && !errors.As(err, &blob) {
 		l.raise(err)
 	}
 	return err

@@ -137,7 +137,7 @@ func (m *Mirror) Claim(ctx context.Context, t holdfast.Term, note string) error 
 		return fmt.Errorf("claim term %s: %d is taken: %w: %w", t, highest, holdfast.ErrExists, holdfast.ErrFenced)
 	}
 	for n := highest + 1; n < t.Number; n++ {
-		if err := m.putClaim(ctx, holdfast.Term{Number: n, Random: t.Random}, fmt.Sprintf("passed over by %s", t)); err != nil {
+		if err := m.putClaim(ctx, holdfast.Term{Number: n, Random: t.Random}, fmt.Sprintf("%s; passed over by %s", note, t)); err != nil {
 			return fmt.Errorf("claim term %s: %w", t, err)
 		}
 	}

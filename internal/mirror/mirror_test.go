@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"holdfast"
@@ -273,6 +274,11 @@ func TestClaims(t *testing.T) {
 	terms, err := w.m.Terms(ctx)
 	if err != nil || len(terms) != 4 || terms[3].Term != (holdfast.Term{Number: 4, Random: 7}) || terms[0].Note != "first" {
 		t.Errorf("terms %+v, %v; want 1 to 4", terms, err)
+	}
+	for _, filler := range terms[1:3] { // a crash may leave one of them as the last
+		if !strings.HasPrefix(filler.Note, "leaves a gap") {
+			t.Errorf("claim %s fills the gap and does not say whose it is: %q", filler.Term, filler.Note)
+		}
 	}
 	if err := durable.Remove(w.disk, "/mirror/"+claimName(4)); err != nil {
 		t.Fatal(err)

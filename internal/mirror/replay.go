@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"holdfast"
 	"holdfast/frame"
@@ -49,6 +51,7 @@ type replay struct {
 	dropped  bool // more frames waited than are kept: another pass is needed
 	applied  int  // in this pass
 	orphans  int
+	forked   map[holdfast.AccountID]error                // accounts of which two copies differ: nothing more is given
 	bound    map[holdfast.AccountID]holdfast.AccountHead // of the log being read; nil: no later log
 	falls    []fall
 	promised map[holdfast.AccountID]holdfast.AccountHead // by the last checkpoint read
@@ -82,7 +85,7 @@ func (p *replay) run(ctx context.Context) error {
 	}
 	for {
 		p.parked, p.waiting, p.dropped, p.applied = map[holdfast.AccountID]map[holdfast.Seq]place{}, 0, false, 0
-		p.damage, p.lastBad, p.orphans = append(p.damage[:0], strange...), nil, 0
+		p.damage, p.lastBad, p.orphans, p.forked = append(p.damage[:0], strange...), nil, 0, map[holdfast.AccountID]error{}
 		for i := range logs {
 			if err := p.log(ctx, logs, i, hf); err != nil {
 				return err
@@ -95,7 +98,7 @@ func (p *replay) run(ctx context.Context) error {
 	if p.orphans > 0 {
 		p.m.log.Warn("frames of a lost claim were left out", "frames", p.orphans)
 	}
-	return p.verdict()
+	return errors.Join(append(slices.Collect(maps.Values(p.forked)), p.verdict())...)
 }
 
 // findFalls looks at the first checkpoint of every log.
@@ -210,10 +213,10 @@ func (p *replay) batch(ctx context.Context, s *segment, r *frame.Reader, b *fram
 		}
 		head := p.head(f.Account)
 		switch {
-		case f.Seq < head.Head.Seq:
+		case f.Seq < head.Head.Seq || p.forked[f.Account] != nil:
 		case f.Seq == head.Head.Seq:
 			if f.Hash != head.Head.Hash {
-				return p.mismatch(s, f, head)
+				p.fork(s, f, head)
 			}
 		case f.Seq > head.Head.Seq+1:
 			p.park(s, f)
@@ -252,8 +255,9 @@ func (p *replay) head(a holdfast.AccountID) holdfast.AccountHead {
 	return h
 }
 
-func (p *replay) mismatch(s *segment, f *frame.Located, head holdfast.AccountHead) error {
-	return fmt.Errorf("%s, offset %d, pos %d: %w", s.name, f.Offset, f.Pos, &holdfast.HeadMismatchError{
+// fork ends the replay of one account; the others go on (F8).
+func (p *replay) fork(s *segment, f *frame.Located, head holdfast.AccountHead) {
+	p.forked[f.Account] = fmt.Errorf("%s, offset %d, pos %d: %w", s.name, f.Offset, f.Pos, &holdfast.HeadMismatchError{
 		Account: f.Account, Store: head.Head, Mirror: f.Head().Head, Where: "mirror " + p.m.cfg.Name,
 	})
 }
@@ -266,7 +270,8 @@ func (p *replay) apply(s *segment, f *frame.Located, payload []byte) error {
 		return fmt.Errorf("%s, offset %d: %w", s.name, f.Offset, err)
 	}
 	if hash != f.Hash || f.Epoch < head.Epoch {
-		return p.mismatch(s, f, head)
+		p.fork(s, f, head)
+		return nil
 	}
 	err = p.fn(&Record{Account: f.Account, Epoch: f.Epoch, Seq: f.Seq, Hash: hash, Payload: payload, LogTerm: s.term})
 	if err != nil {
@@ -328,6 +333,9 @@ func (p *replay) verdict() error {
 		where = errors.New(p.damage[0].String())
 	}
 	for a, h := range p.promised {
+		if p.forked[a] != nil {
+			continue
+		}
 		got := p.head(a)
 		if got.Head.Seq < h.Head.Seq {
 			return fmt.Errorf("account %s ends at %s, a checkpoint promised %s (%w): %w", a, got.Head, h.Head, where, holdfast.ErrCorrupt)
@@ -337,6 +345,9 @@ func (p *replay) verdict() error {
 		}
 	}
 	for a, waiting := range p.parked {
+		if p.forked[a] != nil {
+			continue
+		}
 		for seq := range waiting {
 			if got := p.head(a); seq > got.Head.Seq {
 				return fmt.Errorf("account %s ends at %s, but seq %s is there (%w): %w", a, got.Head, seq, where, holdfast.ErrCorrupt)

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
 	"holdfast"
 	"holdfast/internal/dav"
+	"holdfast/internal/fence"
 )
 
 // handler returns all that the listeners serve, from the outside in: pace (time limits, status for
@@ -20,7 +22,7 @@ import (
 func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		res := newResponse(w, r, s.cfg.Settings.ProgressTimeout)
+		res, r := newResponse(w, r, s.cfg.Settings.ProgressTimeout)
 		defer func() {
 			cut := s.recovered(res, r, recover())
 			res.finish()
@@ -57,19 +59,33 @@ func (s *server) logRequest(r *http.Request, res *response, took time.Duration) 
 	s.log.Debug("request", "method", r.Method, "status", res.status, "sent", res.sent, "received", res.received, "account", res.account.String(), "took", took)
 }
 
+// harmless is the policy of every answer that has none of its own: nothing in it runs or is fetched.
+const harmless = "default-src 'none'; frame-ancestors 'none'"
+
 func (s *server) route(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", harmless)
+	h.Set("Referrer-Policy", "no-referrer")
 	p := r.URL.Path
+	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json"
 	switch {
 	case strings.HasPrefix(p, dav.Base):
 		s.dav.ServeHTTP(w, r)
+	case front && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		s.public(w, r)
+	case s.dir != nil && s.dir.Ledger.Status().State == fence.Closed.String():
+		// F3: a client that looks for its data is told nothing but to wait, at whatever address.
+		h.Set("Retry-After", strconv.Itoa(int(retryNotReady/time.Second)))
+		http.Error(w, "Not at the moment. Nothing is lost; try again in a while.", http.StatusServiceUnavailable)
 	case p+"/" == dav.Base:
-		w.Header().Set("Location", dav.Base) // a path only: right behind any proxy
+		h.Set("Location", dav.Base) // a path only: right behind any proxy
 		w.WriteHeader(http.StatusPermanentRedirect)
 	case strings.HasPrefix(p, "/.well-known/"):
 		dav.WellKnown(w, r)
-	case p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json":
-		s.public(w, r)
+	case front:
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "GET or HEAD only; DAV is at /dav/", http.StatusMethodNotAllowed)
 	default:
 		http.NotFound(w, r)
 	}
@@ -112,15 +128,26 @@ type response struct {
 	account  holdfast.AccountID
 }
 
-func newResponse(w http.ResponseWriter, r *http.Request, timeout time.Duration) *response {
+// newResponse returns the response and the request that the handlers get. The request is a copy:
+// net/http looks at the body it made when it ends the original, for a client that still waits to be
+// told to go on (RFC 9110, 10.1.1).
+func newResponse(w http.ResponseWriter, r *http.Request, timeout time.Duration) (*response, *http.Request) {
 	res := &response{ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout, http2: r.ProtoMajor > 1}
+	now := time.Now()
 	if !res.http2 {
-		_ = res.control.SetWriteDeadline(time.Now().Add(timeout)) // that of the last request on this connection may have passed
+		_ = res.control.SetWriteDeadline(now.Add(timeout)) // that of the last request on this connection may have passed
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &pacedBody{body: r.Body, res: res, start: time.Now()}
+	if r.Body == nil || r.Body == http.NoBody {
+		return res, r
 	}
-	return res
+	if !res.http2 {
+		// A body that no handler reads is read by net/http before it answers: it must not wait for ever,
+		// nor until the answer's own deadline has passed.
+		_ = res.control.SetReadDeadline(now.Add(timeout / 2))
+	}
+	paced := *r
+	paced.Body = &pacedBody{body: r.Body, res: res, start: now}
+	return res, &paced
 }
 
 // Unwrap is for http.ResponseController.

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,7 +165,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guard{Listener: l, slots: make(chan struct{}, 1), ended: make(chan struct{})}
+	g := &guard{Listener: l, slots: make(chan struct{}, 1), shares: newShares(1, nil), ended: make(chan struct{})}
 	accepted := make(chan net.Conn, 2)
 	go func() {
 		for {
@@ -206,7 +207,7 @@ func TestGuardStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guard{Listener: l, slots: make(chan struct{}, 1), ended: make(chan struct{}), only: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	g := &guard{Listener: l, slots: make(chan struct{}, 1), shares: newShares(1, nil), ended: make(chan struct{}), only: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -226,6 +227,42 @@ func TestGuardStrangers(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended
+}
+
+func TestShares(t *testing.T) {
+	s := newShares(100, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	var gives []func()
+	for i := range 25 {
+		give, ok := s.take(netip.MustParseAddr("2001:db8::" + strconv.Itoa(i)))
+		if !ok {
+			t.Fatalf("connection %d of 25 refused", i)
+		}
+		gives = append(gives, give)
+	}
+	if _, ok := s.take(netip.MustParseAddr("2001:db8::ffff:1")); ok {
+		t.Error("the 26th of 100 connections from one /64 was let in")
+	}
+	for _, a := range []string{"2001:db8:0:1::1", "192.0.2.1"} {
+		give, ok := s.take(netip.MustParseAddr(a))
+		if !ok {
+			t.Errorf("%s has to suffer for another network", a)
+			continue
+		}
+		give()
+	}
+	for _, a := range []string{"10.1.2.3", "127.0.0.1", "::1"} { // bring the connections of many
+		for range 60 {
+			if _, ok := s.take(netip.MustParseAddr(a)); !ok {
+				t.Fatalf("%s is counted", a)
+			}
+		}
+	}
+	for _, give := range gives {
+		give()
+	}
+	if len(s.open) != 0 {
+		t.Errorf("after the end %v are counted", s.open)
+	}
 }
 
 // writeCert makes a certificate for 127.0.0.1 with a serial number.

@@ -112,13 +112,14 @@ func (s *server) start(ctx context.Context) error {
 
 func (s *server) listen(ctx context.Context) error {
 	slots := make(chan struct{}, s.cfg.Settings.MaxConnections)
+	shares := newShares(s.cfg.Settings.MaxConnections, s.cfg.Settings.TrustedProxies)
 	for _, addr := range s.cfg.Settings.Listen {
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", addr, err)
 		}
-		g := &guard{Listener: l, slots: slots, ended: make(chan struct{})}
+		g := &guard{Listener: l, slots: slots, shares: shares, ended: make(chan struct{})}
 		if s.tls == nil && !config.Loopback(addr) {
 			g.only = s.cfg.Settings.TrustedProxies
 		}

@@ -257,11 +257,17 @@ func TestFenced(t *testing.T) {
 	}
 	r := start(t, cfg)
 	for _, method := range []string{"GET", "PUT", "PROPFIND", "DELETE", "REPORT", "OPTIONS"} {
-		for _, path := range []string{"dav/alice/contacts/", "dav/alice/none", "dav/"} {
+		for _, path := range []string{
+			"dav/alice/contacts/", "dav/alice/none", "dav/", "dav/principals/alice/", "dav/bob/", "dav/../x", "dav", "none",
+			".well-known/caldav", ".well-known/carddav", ".well-known/none",
+		} {
 			if res := r.do(method, path, nil); res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 				t.Errorf("%s /%s: got %d, want 503 with Retry-After", method, path, res.StatusCode)
 			}
 		}
+	}
+	if res := r.do("PROPFIND", "", nil); res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+		t.Errorf("PROPFIND /: got %d, want 503 with Retry-After", res.StatusCode)
 	}
 	if res := r.do("GET", "readyz", nil); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text(res), "closed") {
 		t.Errorf("readyz: got %d", res.StatusCode)
@@ -354,6 +360,42 @@ func TestStalledUpload(t *testing.T) {
 	}
 	if res := r.do("GET", "dav/alice/Files/never.txt", nil); res.StatusCode != http.StatusNotFound {
 		t.Errorf("half an upload is there: %d", res.StatusCode)
+	}
+}
+
+// An answer does not wait for a body that nobody reads: whoever holds a connection open by that would
+// keep everybody else out, without a password.
+func TestUnreadBody(t *testing.T) {
+	cfg := made(t, filepath.Join(t.TempDir(), "data"))
+	cfg.Settings.ProgressTimeout = 300 * time.Millisecond
+	r := start(t, cfg).open()
+	const mine = "Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==\r\n"
+	for _, c := range []struct{ head, want string }{
+		{"PUT /dav/alice/Files/x HTTP/1.1\r\nContent-Length: 1000\r\n", "401"},
+		{"PUT /dav/alice/Files/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "401"},
+		{"GET / HTTP/1.1\r\nContent-Length: 1000\r\n", "200"},
+		{"GET /none HTTP/1.1\r\nContent-Length: 1000\r\n", "404"},
+		{"DELETE /dav/alice/Files/none HTTP/1.1\r\nContent-Length: 1000\r\n" + mine, "404"},
+		{"PUT /dav/alice/none/x HTTP/1.1\r\nContent-Length: 1000\r\n" + mine, "409"},
+		{"PUT /dav/alice/none/x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n" + mine, "409"},
+		{"PUT /dav/alice/Files/x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n", "401"},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%sHost: x\r\n\r\n", c.head)
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: no answer, or the connection was kept", c.head)
+		}
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 "+c.want) { // no 100 before it
+			t.Errorf("%q: got %.40q, want %s", c.head, answer, c.want)
+		}
+		conn.Close()
 	}
 }
 

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bytes"
 	"encoding/json"
-	"html/template"
 	"net/http"
 	"strconv"
 	"time"
@@ -19,6 +17,7 @@ type PublicStatus struct {
 	Since   time.Time      `json:"since"`
 	Changes uint64         `json:"changes"` // durable ones
 	Mirrors []PublicMirror `json:"mirrors"`
+	Waiting bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
 }
 
 // PublicMirror is one copy.
@@ -42,6 +41,9 @@ func Words(state string) string {
 
 func publicStatus(s ledger.Status) PublicStatus {
 	p := PublicStatus{State: s.State, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes, Mirrors: []PublicMirror{}}
+	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
+		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
+	}
 	for _, m := range s.Mirrors {
 		state := "complete"
 		if m.State != state {
@@ -52,14 +54,9 @@ func publicStatus(s ledger.Status) PublicStatus {
 	return p
 }
 
-// public answers what needs no password: / for people, /status.json and /readyz for programs, /healthz
+// public answers GET and HEAD of what needs no password: / for people, /status.json and /readyz for programs, /healthz
 // for supervisors: the process lives, whatever it has to say about the data.
 func (s *server) public(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "GET or HEAD only; DAV is at /dav/", http.StatusMethodNotAllowed)
-		return
-	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	status, body, ctype := http.StatusOK, []byte("alive\n"), "text/plain; charset=utf-8"
@@ -86,24 +83,4 @@ func (s *server) public(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(body) // a reader that has gone away
 	}
-}
-
-var front = template.Must(template.New("front").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Holdfast: {{.State}}</title>
-<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}b.open{color:#176}b.held{color:#950}b.closed{color:#a11}</style></head><body>
-<h1>Holdfast</h1>
-<p>A personal data cloud for contacts, calendars, to-dos, photos and files, which does not lose what it has acknowledged.</p>
-<p>State: <b class="{{.State}}">{{.State}}</b> since {{.Since.Format "2006-01-02 15:04:05 UTC"}}.<br>{{.Means}}</p>
-<p>{{.Changes}} changes are kept in the store and in {{len .Mirrors}} other {{if eq (len .Mirrors) 1}}copy{{else}}copies{{end}}:</p>
-<ul>{{range .Mirrors}}<li>{{.Name}}: {{.State}}</li>{{end}}</ul>
-<p>To connect a device, give its contacts, calendar or files app the address of this page with the account's name and an app password. The operator makes one with <code>holdfast device add</code>.</p>
-</body></html>
-`))
-
-func page(p PublicStatus) []byte {
-	var b bytes.Buffer
-	if err := front.Execute(&b, p); err != nil {
-		return []byte("Holdfast: " + p.State + "\n")
-	}
-	return b.Bytes()
 }

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"bytes"
+	"html/template"
+
+	"holdfast/internal/fence"
+)
+
+// headline says in a few words what the page's reader wants to know first.
+func headline(p PublicStatus) string {
+	switch {
+	case p.Waiting:
+		return "Some accounts have to wait"
+	case p.State == fence.Open.String():
+		return "All is well"
+	case p.State == fence.Held.String():
+		return "Reading works, writing has to wait"
+	}
+	return "Please wait: nothing is served at the moment"
+}
+
+// front is the page at /. It needs no script, no font and no picture, says in words what it shows in
+// colour, and follows the reader's choice of light or dark and of text size.
+var front = template.Must(template.New("front").Funcs(template.FuncMap{"headline": headline}).Parse(`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Holdfast: {{.State}}</title>
+<style>
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#fff;--line:#d0d7de;--open:#116149;--held:#8a4b00;--closed:#a40e26}
+@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa4af;--paper:#14181d;--line:#39424d;--open:#56d4a8;--held:#f0b35b;--closed:#ff8f8f}}
+body{font:1rem/1.5 system-ui,sans-serif;max-width:42rem;margin:0 auto;padding:1.5rem 1rem 3rem;color:var(--ink);background:var(--paper);overflow-wrap:anywhere}
+h1{font-size:1.1rem;margin:0;color:var(--soft)}
+h2{font-size:1.1rem;margin:2rem 0 .5rem}
+.state{margin:1rem 0 0;padding:1rem;border:1px solid var(--line);border-left:.5rem solid var(--mark);border-radius:.4rem}
+.state p{margin:.4rem 0 0}
+.state .head{margin:0;font-size:1.5rem;line-height:1.25;font-weight:600;color:var(--mark)}
+.open{--mark:var(--open)}.held{--mark:var(--held)}.closed{--mark:var(--closed)}
+.soft{color:var(--soft)}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;vertical-align:top;padding:.5rem .75rem .5rem 0;border-bottom:1px solid var(--line)}
+th{font-weight:600}
+td:last-child,th:last-child{padding-right:0}
+code{font-size:.95em}
+</style>
+</head>
+<body>
+<main>
+<h1>Holdfast</h1>
+<div class="state {{if .Waiting}}held{{else}}{{.State}}{{end}}">
+<p class="head">{{headline .}}</p>
+<p>{{.Means}}</p>
+<p class="soft">Fence: {{.State}} since {{.Since.Format "2006-01-02 15:04:05 UTC"}}.</p>
+</div>
+
+<h2>Copies</h2>
+<p>{{if eq .Changes 1}}1 change is{{else}}{{.Changes}} changes are{{end}} kept: in the store of this server, and in {{if eq (len .Mirrors) 1}}a mirror{{else}}{{len .Mirrors}} mirrors{{end}}.</p>
+<table>
+<thead><tr><th scope="col">Mirror</th><th scope="col">State</th></tr></thead>
+<tbody>{{range .Mirrors}}
+<tr><td>{{.Name}}</td><td>{{.State}}</td></tr>{{end}}
+</tbody>
+</table>
+
+<h2>Connect a device</h2>
+<p>Each program asks for an address, a name and a password. The name is that of your account, the password an app
+password of this device: who runs this server makes one with <code>holdfast device add</code>.</p>
+<table>
+<thead><tr><th scope="col">For</th><th scope="col">Address to enter</th></tr></thead>
+<tbody>
+<tr><td>Contacts, calendars and to-dos: iPhone, iPad, Mac, DAVx5 on Android, Thunderbird, vdirsyncer</td><td>the address of this page</td></tr>
+<tr><td>Files: rclone, cadaver, davfs2 and other WebDAV programs</td><td>the address of this page, followed by <code>dav/NAME/Files/</code></td></tr>
+</tbody>
+</table>
+</main>
+</body>
+</html>
+`))
+
+func page(p PublicStatus) []byte {
+	var b bytes.Buffer
+	if err := front.Execute(&b, p); err != nil {
+		return []byte("Holdfast: " + p.State + "\n")
+	}
+	return b.Bytes()
+}
