@@ -14,13 +14,14 @@ var (
 	ErrTooLarge     = errors.New("too large")
 	ErrQuota        = errors.New("over quota")
 	ErrDenied       = errors.New("denied")
-	ErrCorrupt      = errors.New("corrupt")            // a checksum or chain does not match
-	ErrAbsent       = errors.New("absent")             // a store or mirror without its marker: never the same as empty
-	ErrFenced       = errors.New("fenced")             // a copy is ahead or differs, or another server took over
-	ErrNotDurable   = errors.New("not durable")        // a required copy is missing; the write may exist
-	ErrFull         = errors.New("disk full")          // store or mirror has no room; nothing was written
-	ErrFatal        = errors.New("state unknown")      // an fsync failed or the like: stop writing, exit 75, re-prove from the medium
-	ErrToken        = errors.New("sync token unknown") // not our form, or older than retention
+	ErrCorrupt      = errors.New("corrupt")                 // a checksum or chain does not match
+	ErrAbsent       = errors.New("absent")                  // a store or mirror without its marker: never the same as empty
+	ErrFenced       = errors.New("fenced")                  // a copy is ahead or differs, or another server took over
+	ErrNotDurable   = errors.New("not durable")             // a required copy is missing; the write may exist
+	ErrFull         = errors.New("disk full")               // store or mirror has no room; nothing was written
+	ErrFatal        = errors.New("state unknown")           // an fsync failed or the like: stop writing, exit 75, re-prove from the medium
+	ErrNewer        = errors.New("made by a newer version") // of holdfast: run that one
+	ErrToken        = errors.New("sync token unknown")      // not our form, or older than retention
 )
 
 // HeadMismatchError says that two copies of an account disagree.

@@ -117,7 +117,7 @@ func exitCode(err error) int {
 		return exitRestart
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, holdfast.ErrFenced), errors.Is(err, holdfast.ErrDenied), errors.Is(err, holdfast.ErrAbsent), errors.Is(err, errRefused):
+	case errors.Is(err, holdfast.ErrFenced), errors.Is(err, holdfast.ErrNewer), errors.Is(err, holdfast.ErrDenied), errors.Is(err, holdfast.ErrAbsent), errors.Is(err, errRefused):
 		return exitRefused
 	}
 	return exitError

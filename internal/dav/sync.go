@@ -1,6 +1,8 @@
 package dav
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -59,57 +61,69 @@ func (s *syncRequest) run(m *multistatus, v *ledger.View) error {
 	if err != nil {
 		return err
 	}
-	since := holdfast.Seq(0)
+	var from syncState
 	if s.token != "" {
-		if since, err = parseToken(v, t.coll, s.token); err != nil {
+		if from, err = parseToken(v, t.coll, s.token); err != nil {
 			return fmt.Errorf("sync token: %w", err)
 		}
 	}
-	f := &folders{}
-	if t.coll.Kind == holdfast.KindFile {
-		if f.present, f.removed, err = v.ChangedCollections(t.coll.ID, since); err != nil {
-			return fmt.Errorf("changed collections: %w", err)
-		}
-	}
-	f.writeRemoved(m, t)
-	reached, err := s.members(m, v, t, since, f)
+	mark := len(m.buf)
+	reached, err := s.members(m, v, t, from.members)
 	if err != nil {
-		return err
-	}
-	if err := s.writePresent(m, v, t, f, reached.Seq); err != nil {
 		return err
 	}
 	if reached.Seq < v.Head().Head.Seq {
 		m.truncated(t.segs)
-		m.element(davName("sync-token"), tokenOf(v, t.coll, reached))
+		m.element(davName("sync-token"), tokenOf(v, t.coll, reached)+tokenFolders+strconv.FormatUint(uint64(from.folders), 16))
 		return nil
 	}
-	return s.last(m, v, t, since)
+	if err := s.folders(m, v, t, from.folders, mark); err != nil {
+		return err
+	}
+	return s.last(m, v, t, from.members)
 }
 
-// tokenOf returns the sync token of a collection: the ledger's, which proves what a device was told,
-// and the collection, for two of one account must not be mistaken for each other (RFC 6578, 3.2).
+// syncState is what a client knows: members as of one seq, and the folders among them as of an
+// earlier one while it is in the middle of a long answer, for they are told on its last page.
+type syncState struct{ members, folders holdfast.Seq }
+
+// A token is the ledger's, which proves what a device was told, and the collection, for two of one
+// account must not be mistaken for each other (RFC 6578, 3.2). Within a long answer it also says since
+// when folders are to be told.
+const (
+	tokenCollection = "?collection="
+	tokenFolders    = ";folders=" // no ampersand: not every client escapes what it sends back
+)
+
 func tokenOf(v *ledger.View, coll *ledger.Collection, h holdfast.Head) string {
 	return v.SyncToken(h) + tokenCollection + strconv.FormatUint(uint64(coll.ID), 16)
 }
 
-const tokenCollection = "?collection="
-
-// parseToken returns the seq a token of coll stands for. What the token proves comes first: one that
-// is ahead of the head is ErrFenced whatever collection it names.
-func parseToken(v *ledger.View, coll *ledger.Collection, token string) (holdfast.Seq, error) {
-	witness, id, _ := strings.Cut(token, tokenCollection)
+// parseToken reads a token of coll. What the token proves comes first: one that is ahead of the head
+// is ErrFenced whatever collection it names.
+func parseToken(v *ledger.View, coll *ledger.Collection, token string) (syncState, error) {
+	witness, rest, _ := strings.Cut(token, tokenCollection)
+	id, folders, within := strings.Cut(rest, tokenFolders)
 	since, err := v.ParseSyncToken(witness)
-	switch {
-	case err != nil:
-		return 0, err
-	case id != strconv.FormatUint(uint64(coll.ID), 16):
-		return 0, fmt.Errorf("token of another collection: %w", holdfast.ErrToken)
-	case since < placed(coll):
-		// From where the collection was before: the paths that are gone from there were never told.
-		return 0, fmt.Errorf("token older than the collection's place: %w", holdfast.ErrToken)
+	if err != nil {
+		return syncState{}, err
 	}
-	return since, nil
+	from := syncState{since, since}
+	if within {
+		n, err := strconv.ParseUint(folders, 16, 64)
+		if err != nil || holdfast.Seq(n) > since {
+			return from, fmt.Errorf("token with a broken end: %w", holdfast.ErrToken)
+		}
+		from.folders = holdfast.Seq(n)
+	}
+	switch {
+	case id != strconv.FormatUint(uint64(coll.ID), 16):
+		return from, fmt.Errorf("token of another collection: %w", holdfast.ErrToken)
+	case from.members < placed(coll), from.folders != 0 && from.folders < placed(coll):
+		// From where the collection was before: the paths that are gone from there were never told.
+		return from, fmt.Errorf("token older than the collection's place: %w", holdfast.ErrToken)
+	}
+	return from, nil
 }
 
 // last appends the token of a complete answer: that of the collection's own last change, which is
@@ -128,7 +142,7 @@ func (s *syncRequest) last(m *multistatus, v *ledger.View, t *target, since hold
 }
 
 // members appends what changed, in order of seq, and returns the head reached.
-func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since holdfast.Seq, f *folders) (holdfast.Head, error) {
+func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since holdfast.Seq) (holdfast.Head, error) {
 	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
 	c := &propContext{s.q, v, member}
 	for left := s.limit; ; {
@@ -146,9 +160,6 @@ func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since h
 		for i := range deltas {
 			member.segs[len(member.segs)-1] = deltas[i].Name
 			if deltas[i].Deleted {
-				if f.has(deltas[i].Name) {
-					continue // a folder has its name now, and clients mind no slash
-				}
 				m.status(member.segs, false, http.StatusNotFound, nil) // RFC 6578, 3.5.2
 				continue
 			}
@@ -168,35 +179,49 @@ func (s *syncRequest) members(m *multistatus, v *ledger.View, t *target, since h
 	}
 }
 
-// folders are the differences among the collections directly below a folder (RFC 6578, 3.5.1 and 3.5.2).
-type folders struct {
-	present []ledger.Collection // new or changed themselves
-	removed []string
-}
-
-// has reports whether a new or changed folder has the name.
-func (f *folders) has(name string) bool {
-	return slices.ContainsFunc(f.present, func(c ledger.Collection) bool { return c.Name == name })
-}
-
-// writeRemoved comes before the members: a resource may have the name of a folder that is gone.
-func (f *folders) writeRemoved(m *multistatus, t *target) {
-	for _, name := range f.removed {
-		m.status(below(t.segs, name), true, http.StatusNotFound, nil)
+// folders adds the collections directly below a folder that are new or changed themselves since, and
+// those that are gone (RFC 6578, 3.5.1 and 3.5.2). Those that are gone stand at mark, before the
+// members: a resource may have the name of one now, and not every client minds the slash.
+func (s *syncRequest) folders(m *multistatus, v *ledger.View, t *target, since holdfast.Seq, mark int) error {
+	if t.coll.Kind != holdfast.KindFile {
+		return nil
 	}
-}
-
-// writePresent appends the folders that changed up to the seq that the answer reaches. The others
-// are for the next page.
-func (s *syncRequest) writePresent(m *multistatus, v *ledger.View, t *target, f *folders, reached holdfast.Seq) error {
-	for i := range f.present {
-		if f.present[i].Seq > reached {
-			continue
+	present, removed, err := v.ChangedCollections(t.coll.ID, since)
+	if err != nil {
+		return fmt.Errorf("changed collections: %w", err)
+	}
+	if len(removed) > 0 {
+		members := slices.Clone(m.buf[mark:])
+		m.buf = m.buf[:mark]
+		for _, name := range removed {
+			m.status(below(t.segs, name), true, http.StatusNotFound, nil)
+			if err := s.again(m, v, t, name, members); err != nil {
+				return err
+			}
 		}
-		c := &target{place: placeCollection, segs: below(t.segs, f.present[i].Name), coll: &f.present[i], parent: t.coll}
+		m.buf = append(m.buf, members...)
+	}
+	for i := range present {
+		c := &target{place: placeCollection, segs: below(t.segs, present[i].Name), coll: &present[i], parent: t.coll}
 		if err := m.properties(&propContext{s.q, v, c}, s.want); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// again tells a resource that has the name of a folder that is gone, if only an earlier page told it.
+func (s *syncRequest) again(m *multistatus, v *ledger.View, t *target, name string, members []byte) error {
+	r, err := v.Resource(t.coll.ID, name)
+	if errors.Is(err, holdfast.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("resource: %w", err)
+	}
+	segs := below(t.segs, name)
+	if bytes.Contains(members, appendHref(nil, segs, false)) {
+		return nil
+	}
+	return m.properties(&propContext{s.q, v, &target{place: placeResource, segs: segs, coll: t.coll, res: r}}, s.want)
 }

@@ -283,6 +283,8 @@ func (p *proof) openStore(ctx context.Context) error {
 	}
 	switch {
 	case err == nil:
+	case errors.Is(err, holdfast.ErrNewer):
+		return fmt.Errorf("open store: %w", err) // it is whole: an older program must not replace it
 	case errors.Is(err, holdfast.ErrAbsent), errors.Is(err, holdfast.ErrCorrupt):
 		p.report.storeProblem = err
 		if len(p.merged) == 0 {

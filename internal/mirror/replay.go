@@ -30,7 +30,8 @@ var maxParked = 1 << 16
 // for each account. Frames that a process wrote after it had lost its claim are left out.
 //
 // It gives all that it can before it fails: ErrCorrupt: something is missing or damaged, and the error
-// says where; *holdfast.HeadMismatchError: what the caller has, or two logs, differ. fn's error ends it.
+// says where; *holdfast.HeadMismatchError: what the caller has, or two logs, differ, and that account
+// gets no more. fn's error ends it.
 func (m *Mirror) Replay(ctx context.Context, have func(holdfast.AccountID) holdfast.AccountHead, fn func(*Record) error) error {
 	p := &replay{m: m, have: have, fn: fn, state: map[holdfast.AccountID]holdfast.AccountHead{}}
 	if err := p.run(ctx); err != nil {

@@ -50,6 +50,7 @@ code{font-size:.95em}
 <body>
 <main>
 <h1>Holdfast</h1>
+<p class="soft">A personal data cloud for contacts, calendars, to-dos, photos and files, which does not lose what it has acknowledged.</p>
 <div class="state {{if .Waiting}}held{{else}}{{.State}}{{end}}">
 <p class="head">{{headline .}}</p>
 <p>{{.Means}}</p>

@@ -15,10 +15,10 @@ import (
 //	disk full                        ErrFull: the transaction is rolled back, nothing was written
 //	any I/O error, also of a read    ErrFatal: what is on the medium is unknown
 //	malformed, not a database        ErrCorrupt
-//	cannot be opened, read-only      ErrAbsent
 //	constraint, value of wrong type  ErrInvalid
 //
-// Others (busy, out of memory, interrupted) keep no sentinel: nothing was written.
+// Others (busy, out of memory, interrupted, cannot be opened, read-only) keep no sentinel: nothing was
+// written. That a file is absent is for a look at its name to say, never for a failed open.
 func sqlError(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -35,8 +35,6 @@ func sqlError(doing string, err error) error {
 		sentinel = holdfast.ErrFatal
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		sentinel = holdfast.ErrCorrupt
-	case lib.SQLITE_CANTOPEN, lib.SQLITE_READONLY, lib.SQLITE_PERM:
-		sentinel = holdfast.ErrAbsent
 	case lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG:
 		sentinel = holdfast.ErrInvalid
 	default:

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"os"
 	"testing"
 
 	"holdfast"
@@ -15,11 +16,21 @@ func execRaw(t testing.TB, path string, queries ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
 	for _, q := range queries {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatalf("%s: %v", q, err)
 		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Closing brought the log into the database and removed it; a store keeps one beside it.
+	wal, err := os.OpenFile(path+"-wal", os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := wal.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

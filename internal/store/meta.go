@@ -35,7 +35,7 @@ func (s *Store) prove(ctx context.Context, c *conn) error {
 	}
 	if version > schemaVersion {
 		return fmt.Errorf("the store has schema version %d and this program knows versions up to %d, run the newer program: %w",
-			version, schemaVersion, holdfast.ErrCorrupt)
+			version, schemaVersion, holdfast.ErrNewer)
 	}
 	if version != schemaVersion {
 		return fmt.Errorf("the store has schema version %d, which no program ever wrote: %w", version, holdfast.ErrCorrupt)

@@ -55,7 +55,12 @@ func TestOpenRefuses(t *testing.T) {
 		{"cut off", func(t *testing.T, path string) { truncate(t, path, 8192) }, holdfast.ErrCorrupt, ""},
 		{"page of noise", func(t *testing.T, path string) { overwrite(t, path, 4096, strings.Repeat("noise", 800)) }, holdfast.ErrCorrupt, ""},
 		{"other program's", sqlOf("PRAGMA application_id = 77"), holdfast.ErrAbsent, "not a store of Holdfast"},
-		{"newer schema", sqlOf("PRAGMA user_version = 2"), holdfast.ErrCorrupt, "run the newer program"},
+		{"log removed", func(t *testing.T, path string) {
+			if err := os.Remove(path + "-wal"); err != nil {
+				t.Fatal(err)
+			}
+		}, holdfast.ErrCorrupt, "is gone"},
+		{"newer schema", sqlOf("PRAGMA user_version = 2"), holdfast.ErrNewer, "run the newer program"},
 		{"schema 0", sqlOf("PRAGMA user_version = 0"), holdfast.ErrCorrupt, ""},
 		{"no server", sqlOf("DELETE FROM meta WHERE name = 'server'"), holdfast.ErrCorrupt, "no valid server"},
 		{"other server's", sqlOf("UPDATE meta SET value = x'00000000000000000000000000000000' WHERE name = 'server'"), holdfast.ErrAbsent, "belongs to server"},

@@ -92,7 +92,7 @@ func Create(ctx context.Context, cfg Config) (*Store, error) {
 	if err := durable.Disk.SyncDir(cfg.Path); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
-	return Open(ctx, cfg)
+	return openStore(ctx, cfg, true)
 }
 
 // createFile makes the tables and the marker in one transaction: a crash leaves no half store that
@@ -143,9 +143,11 @@ func createFile(ctx context.Context, cfg Config) (err error) {
 }
 
 // Open opens an existing store; it never creates one. ErrAbsent: there is none, it has no marker,
-// it is another server's, or it cannot be written. ErrCorrupt: it is not a database, it is damaged,
-// or a newer program made it.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
+// or it is another server's. ErrCorrupt: it is not a database, it is damaged, or the log beside it is
+// gone, without which it may be a mixture of states. ErrNewer: a newer program made it.
+func Open(ctx context.Context, cfg Config) (*Store, error) { return openStore(ctx, cfg, false) }
+
+func openStore(ctx context.Context, cfg Config, fresh bool) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -159,13 +161,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cfg: cfg, log: cfg.Log.With("pkg", "store"), near: nearSeqs,
 		write: make(chan *conn, 1), read: make(chan *conn, cfg.Readers), closing: make(chan struct{}),
 	}
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, fresh); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", cfg.Path, errors.Join(err, s.dropConns()))
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
+func (s *Store) open(ctx context.Context, fresh bool) error {
 	name := filepath.Join(s.cfg.Path, fileName)
 	before, size, err := statFile(name)
 	if err != nil {
@@ -173,6 +175,9 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	if size == 0 { // SQLite would take it for a new database and remove the log beside it
 		return fmt.Errorf("%s is empty: %w", name, holdfast.ErrCorrupt)
+	}
+	if _, _, err := statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
+		return fmt.Errorf("the log of %s is gone (%w): %w", name, err, holdfast.ErrCorrupt)
 	}
 	uri, err := dsn(s.cfg, "rw")
 	if err != nil {
