@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -34,8 +36,36 @@ func (a *Auth) Require(client func(*http.Request) netip.Addr, next func(w http.R
 			a.answer(w, r, err)
 			return
 		}
+		if r.Body != nil && r.Body != http.NoBody {
+			held := *r // net/http wants to find the body it made in the original
+			held.Body = &heldBody{ReadCloser: r.Body, still: func() error {
+				_, err := a.Check(r.Context(), name, password, client(r))
+				return err
+			}}
+			r = &held
+		}
 		next(w, r, id)
 	})
+}
+
+// heldBody ends in an error if the credentials it came with were taken back while it was on its way:
+// a revoked device cannot finish an upload.
+type heldBody struct {
+	io.ReadCloser
+	still func() error
+	ended bool
+}
+
+// Read checks once, at the end. Only a clear refusal counts; what cannot be judged now was judged before.
+func (b *heldBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) && !b.ended {
+		b.ended = true
+		if denied := b.still(); errors.Is(denied, holdfast.ErrDenied) {
+			return 0, fmt.Errorf("credentials taken back: %w", denied)
+		}
+	}
+	return n, err
 }
 
 // answer maps an error of Check to a status; its text never reaches the client.

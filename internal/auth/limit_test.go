@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -217,4 +218,32 @@ func FuzzParsePHC(f *testing.F) {
 			t.Fatalf("%q: %v", s, err)
 		}
 	})
+}
+
+// A device that is revoked while its upload is on its way cannot finish it.
+func TestRevokedDuringUpload(t *testing.T) {
+	w := newWorld(t)
+	w.add("alice", "correct horse")
+	_, phone := w.device("alice", "phone")
+	_, tablet := w.device("alice", "tablet")
+	for _, c := range []struct {
+		password string
+		want     error
+	}{{phone, holdfast.ErrDenied}, {tablet, nil}, {"correct horse", nil}} {
+		var got error
+		h := w.a.Require(func(*http.Request) netip.Addr { return home }, func(_ http.ResponseWriter, r *http.Request, _ Identity) {
+			if c.password == phone {
+				if _, err := w.a.RevokeDevice(t.Context(), "alice", "phone"); err != nil {
+					t.Error(err)
+				}
+			}
+			_, got = io.ReadAll(r.Body)
+		})
+		r := httptest.NewRequest("PUT", "/dav/alice/Files/x", strings.NewReader("body"))
+		r.SetBasicAuth("alice", c.password)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if !errors.Is(got, c.want) {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+	}
 }

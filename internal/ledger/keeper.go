@@ -85,11 +85,16 @@ func (l *Ledger) heldAlarm() error {
 	return nil
 }
 
-// noteDamage remembers that the store itself gave what is false: damaged, or overwritten under us.
+// noteDamage remembers that the store itself gave what is false: damaged, or overwritten under us; or
+// that a mirror did, which is then read whole before it counts again.
 func (l *Ledger) noteDamage(err error) {
 	var other *holdfast.HeadMismatchError
 	if errors.Is(err, errStoreGone) && (errors.Is(err, holdfast.ErrCorrupt) || errors.As(err, &other)) {
 		l.suspect = err
+	}
+	var inMirror *mirrorError
+	if errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrCorrupt) {
+		l.doubted[inMirror.name] = true
 	}
 }
 

@@ -75,10 +75,11 @@ type Ledger struct {
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
 
 	// The keeper's own.
-	unused  holdfast.Term // claimed in every mirror, no log of it begun
-	begun   int           // logs begun since the fence was open last
-	suspect error         // what the store gave was false: it is to be made anew from the mirrors
-	rebuilt time.Time     // when that was done last
+	unused  holdfast.Term   // claimed in every mirror, no log of it begun
+	begun   int             // logs begun since the fence was open last
+	suspect error           // what the store gave was false: it is to be made anew from the mirrors
+	rebuilt time.Time       // when that was done last
+	doubted map[string]bool // mirrors that gave what is false
 
 	mu        sync.RWMutex // guards all below
 	state     fence.State
@@ -188,7 +189,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
 		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
-		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, tokens: hf.tokenWitnesses(),
+		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 	}
 	for _, m := range cfg.Mirrors {
 		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})

@@ -117,10 +117,10 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 // mirror count again (R12). What the store lacks too keeps its head, so that nobody forgets it.
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
-		if !incomplete(rec) {
+		m := p.session.mirrors[i]
+		if !incomplete(rec) && !p.ledger.doubted[m.Name()] {
 			continue
 		}
-		m := p.session.mirrors[i]
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())
 		got := map[holdfast.AccountID]holdfast.AccountHead{}
 		err := m.Replay(ctx, func(holdfast.AccountID) holdfast.AccountHead { return holdfast.AccountHead{} }, func(r *mirror.Record) error {
@@ -141,6 +141,7 @@ func (p *proof) lowerDamaged(ctx context.Context) error {
 			}
 		}
 		p.recovered[i] = &low
+		delete(p.ledger.doubted, m.Name())
 	}
 	return nil
 }

@@ -422,10 +422,14 @@ func (l *Log) seal(ctx context.Context) (holdfast.Hash, error) {
 // before they were acknowledged; what a bad disk made of them must be known soon, not at once.
 func (l *Log) verify(ctx context.Context, name string, f *frame.Footer) error {
 	read := func(ctx context.Context) error {
-		if err := l.m.verifySealed(ctx, name, f); err != nil {
-			return fmt.Errorf("sealed segment %s does not read back: %w: %w", name, err, holdfast.ErrFatal)
+		err := l.m.verifySealed(ctx, name, f)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, holdfast.ErrAbsent): // the mirror went away meanwhile: nothing is known of the segment
+			return fmt.Errorf("read sealed segment %s back: %w", name, err)
 		}
-		return nil
+		return fmt.Errorf("sealed segment %s does not read back: %w: %w", name, err, holdfast.ErrCorrupt)
 	}
 	if !l.m.cfg.VerifyBehind {
 		return read(ctx)

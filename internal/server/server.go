@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -142,7 +143,8 @@ func (s *server) urls() []string {
 
 // protected returns the DAV handler behind authentication.
 func (s *server) protected() http.Handler {
-	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload})
+	_, host, _ := strings.Cut(s.cfg.Settings.PublicURL, "://") // an origin: nothing follows the host
+	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host})
 	return s.dir.Auth.Require(s.client, func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
