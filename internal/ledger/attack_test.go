@@ -478,3 +478,35 @@ func TestLargeBatchIsSplit(t *testing.T) {
 		t.Errorf("48 MiB in %d batches", appends)
 	}
 }
+
+// A damaged store that the mirrors cannot replace stays: its other resources are served, and the
+// damaged one answers with its error, without closing the server each time.
+func TestDamagedStoreThatCannotBeRebuilt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", marked)
+	r.mustPut("b", "2")
+	r.restart(func() {
+		r.flip(marked)
+		// An old log is gone: the last one, which a start reads, does not show it.
+		logs, err := os.ReadDir(filepath.Join(r.cfg.Mirrors[0].Path, "log"))
+		must(t, err)
+		must(t, os.RemoveAll(filepath.Join(r.cfg.Mirrors[0].Path, "log", logs[0].Name())))
+	})
+	until(t, "the rest is served", func() bool {
+		_, err := r.get("a")
+		return errors.Is(err, holdfast.ErrCorrupt) && r.rebuiltLately() && r.Status().State == "open"
+	})
+	term := r.Status().Term
+	for range 20 {
+		if _, err := r.get("a"); !errors.Is(err, holdfast.ErrCorrupt) {
+			t.Errorf("the damaged body: %v", err)
+		}
+		if got, err := r.get("b"); err != nil || got != "2" {
+			t.Errorf("b: %q, %v", got, err)
+		}
+	}
+	if r.Status().Term != term {
+		t.Error("each read of the damaged body closed the server")
+	}
+}

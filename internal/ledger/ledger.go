@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast"
@@ -72,13 +73,13 @@ type Ledger struct {
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
+	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
 
 	// The keeper's own.
 	unused  holdfast.Term   // claimed in every mirror, no log of it begun
 	begun   int             // logs begun since the fence was open last
 	suspect error           // what the store gave was false: it is to be made anew from the mirrors
-	rebuilt time.Time       // when that was done last
 	doubted map[string]bool // mirrors that gave what is false
 
 	mu        sync.RWMutex // guards all below

@@ -305,7 +305,7 @@ func (p *proof) openStore(ctx context.Context) error {
 // hour at most: a second time the fault is not in the file.
 func (p *proof) distrust(ctx context.Context, st *store.Store) (*store.Store, error) {
 	l := p.ledger
-	if l.suspect == nil || time.Since(l.rebuilt) < time.Hour {
+	if l.suspect == nil || l.rebuiltLately() {
 		return st, nil
 	}
 	heads, err := st.Heads(ctx)
@@ -315,10 +315,22 @@ func (p *proof) distrust(ctx context.Context, st *store.Store) (*store.Store, er
 		}
 	}
 	if err == nil {
+		if rerr := p.rebuildable(ctx); rerr != nil {
+			l.log.Error("the store is damaged and stays as it is", "damage", l.suspect, "err", rerr)
+			l.rebuilt.Store(time.Now().Unix())
+			return st, nil
+		}
 		err = fmt.Errorf("%w: %w", l.suspect, holdfast.ErrCorrupt)
-		l.rebuilt, l.suspect = time.Now(), nil
+		l.rebuilt.Store(time.Now().Unix())
+		l.suspect = nil
 	}
 	return nil, errors.Join(err, st.Close())
+}
+
+// rebuiltLately says that rebuilding the store was tried within the hour. What is damaged now answers
+// with its error; the rest is served.
+func (l *Ledger) rebuiltLately() bool {
+	return time.Since(time.Unix(l.rebuilt.Load(), 0)) < time.Hour
 }
 
 // replaceStore moves what is left of the store to incidents/ and makes an empty one in its place.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -122,11 +123,7 @@ func (p *proof) lowerDamaged(ctx context.Context) error {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())
-		got := map[holdfast.AccountID]holdfast.AccountHead{}
-		err := m.Replay(ctx, func(holdfast.AccountID) holdfast.AccountHead { return holdfast.AccountHead{} }, func(r *mirror.Record) error {
-			got[r.Account] = holdfast.AccountHead{Account: r.Account, Epoch: r.Epoch, Head: holdfast.Head{Seq: r.Seq, Hash: r.Hash}}
-			return nil
-		})
+		got, err := readWhole(ctx, m)
 		if err != nil && !lasting(err) {
 			return &mirrorError{m.Name(), err}
 		}
@@ -142,6 +139,33 @@ func (p *proof) lowerDamaged(ctx context.Context) error {
 		}
 		p.recovered[i] = &low
 		delete(p.ledger.doubted, m.Name())
+	}
+	return nil
+}
+
+// readWhole returns the heads that a mirror can be replayed to, verified from the first change on.
+func readWhole(ctx context.Context, m *mirror.Mirror) (map[holdfast.AccountID]holdfast.AccountHead, error) {
+	got := map[holdfast.AccountID]holdfast.AccountHead{}
+	none := func(holdfast.AccountID) holdfast.AccountHead { return holdfast.AccountHead{} }
+	err := m.Replay(ctx, none, func(r *mirror.Record) error {
+		got[r.Account] = holdfast.AccountHead{Account: r.Account, Epoch: r.Epoch, Head: holdfast.Head{Seq: r.Seq, Hash: r.Hash}}
+		return nil
+	})
+	return got, err
+}
+
+// rebuildable reports whether the mirrors together give back every change that they should have. A
+// damaged store is better than none, so this is asked before it is given up.
+func (p *proof) rebuildable(ctx context.Context) error {
+	lacking := maps.Clone(p.merged)
+	var failed error
+	for _, m := range p.session.mirrors {
+		got, err := readWhole(ctx, m)
+		failed = errors.Join(failed, err)
+		maps.DeleteFunc(lacking, func(a holdfast.AccountID, h holdfast.AccountHead) bool { return got[a].Head == h.Head })
+	}
+	if len(lacking) > 0 {
+		return fmt.Errorf("%d accounts cannot be rebuilt from the mirrors: %w: %w", len(lacking), holdfast.ErrCorrupt, failed)
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (v *View) verify(r *store.Reader) error {
 // readFailed raises the alarm when an error of a read means that the store is damaged.
 func (l *Ledger) readFailed(err error) error {
 	var blob *blobError
-	if errors.Is(err, holdfast.ErrFatal) || errors.Is(err, holdfast.ErrCorrupt) && !errors.As(err, &blob) {
+	if errors.Is(err, holdfast.ErrFatal) || errors.Is(err, holdfast.ErrCorrupt) && !errors.As(err, &blob) && !l.rebuiltLately() {
 		l.raise(err)
 	}
 	return err
