@@ -36,7 +36,7 @@ quick: ## under 60 s, no servers: before every commit
 	scripts/formatted
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 -run '^TestLayers' .
-	$(GO) test -short -shuffle=on -timeout 2m $(UNITS)
+	$(GO) test -p 4 -short -shuffle=on -timeout 2m $(UNITS) # 4 packages at once: they wait for disks
 
 test: ## everything
 	scripts/test

@@ -104,13 +104,18 @@ func (l *Ledger) tokenWitnesses() []fence.Witness {
 func (l *Ledger) keepHeads(ctx context.Context) {
 	t := time.NewTicker(headsEvery)
 	defer t.Stop()
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		if err := l.writeHeads(ctx); err != nil {
+		err := l.writeHeads(ctx)
+		if err == nil {
+			said = ""
+		} else if err.Error() != said { // once, not every two seconds of an outage
+			said = err.Error()
 			l.log.Warn("write head files", "err", err)
 		}
 	}

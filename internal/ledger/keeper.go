@@ -162,7 +162,7 @@ func (l *Ledger) endSession(s *session, cause error) {
 		}
 	}
 	if cause == nil {
-		l.setState(fence.Closed, "shutting down")
+		l.setState(fence.Closed, shuttingDown)
 		if err := l.writeHeads(context.Background()); err != nil {
 			l.log.Warn("write head files", "err", err)
 		}

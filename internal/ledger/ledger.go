@@ -250,6 +250,9 @@ func (l *Ledger) step(name string, do func() error) error {
 
 func (l *Ledger) now() time.Time { return l.cfg.Now() }
 
+// shuttingDown is the reason for which a fence closes when the process was asked to end.
+const shuttingDown = "shutting down"
+
 // setState moves the fence and tells who waits for it.
 func (l *Ledger) setState(s fence.State, reason string) {
 	l.mu.Lock()
@@ -260,9 +263,12 @@ func (l *Ledger) setState(s fence.State, reason string) {
 	l.state, l.reason, l.since = s, reason, l.now()
 	close(l.changed)
 	l.changed = make(chan struct{})
-	if s == fence.Open {
+	switch {
+	case s == fence.Open:
 		l.log.Info("fence", "state", s.String())
-	} else {
+	case reason == shuttingDown: // as it was told to
+		l.log.Info("fence", "state", s.String(), "reason", reason)
+	default:
 		l.log.Warn("fence", "state", s.String(), "reason", reason)
 	}
 }
