@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,5 +126,47 @@ func (r *rig) waitReason(text string) {
 		case <-ctx.Done():
 			r.t.Fatalf("reason is %q, want %q", reason, text)
 		}
+	}
+}
+
+// Store and mirror are rolled back together under the running server, faster than the head files
+// follow: the process itself knows what it has acknowledged.
+func TestProcessIsAWitness(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	r.close(r.Ledger)
+	store, mirror, old := filepath.Join(r.cfg.Dir, "store"), r.cfg.Mirrors[0].Path, t.TempDir()
+	heads, err := os.ReadFile(filepath.Join(r.cfg.Dir, "heads"))
+	must(t, err)
+	for dst, src := range map[string]string{"store": store, "mirror": mirror} {
+		must(t, os.CopyFS(filepath.Join(old, dst), os.DirFS(src)))
+	}
+	r.open()
+	for i := range 20 {
+		r.mustPut(fmt.Sprint("b", i), "2")
+	}
+	// The claims stay as they are: it is the data that is old.
+	must(t, os.CopyFS(filepath.Join(old, "term"), os.DirFS(filepath.Join(mirror, "term"))))
+	for _, dir := range []string{store, mirror} {
+		must(t, os.Rename(dir, dir+".newer"))
+	}
+	must(t, os.CopyFS(mirror, os.DirFS(filepath.Join(old, "mirror"))))
+	must(t, os.RemoveAll(filepath.Join(mirror, "term")))
+	must(t, os.CopyFS(filepath.Join(mirror, "term"), os.DirFS(filepath.Join(old, "term"))))
+	must(t, os.CopyFS(store, os.DirFS(filepath.Join(old, "store"))))
+	must(t, os.WriteFile(filepath.Join(r.cfg.Dir, "heads"), heads, 0o600))
+	r.waitOpen()
+	until(t, "the account is closed", func() bool {
+		_, err := r.get("a")
+		return r.Status().State == "open" && errors.Is(err, holdfast.ErrFenced) && len(r.Status().Closed) == 1
+	})
+	if err := r.View(t.Context(), holdfast.Server, func(*View) error { return nil }); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	r.close(r.Ledger)
+	r.open()
+	if _, err := r.get("a"); !errors.Is(err, holdfast.ErrFenced) {
+		t.Errorf("a restart forgot it: %v", err)
 	}
 }

@@ -419,6 +419,7 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	tokens := p.ledger.tokenWitnesses()
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
+	all = append(all, p.ledger.ownWitnesses()...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
 			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
@@ -436,6 +437,19 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ownWitnesses is what this process itself has acknowledged, or knew to be lost, before this proof.
+func (l *Ledger) ownWitnesses() []fence.Witness {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var all []fence.Witness
+	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
+		for _, h := range known {
+			all = append(all, witness(h, "this process"))
+		}
+	}
+	return all
 }
 
 // remember keeps the highest head that proves a loss, so that the head files go on saying so after
