@@ -46,7 +46,7 @@ func (c *conn) liveCollection(a holdfast.AccountID, id holdfast.CollectionID) (*
 
 // Collection returns the version of a collection that was there at a seq, else ErrNotFound.
 func (r *Reader) Collection(a holdfast.AccountID, id holdfast.CollectionID, at holdfast.Seq) (*Collection, error) {
-	live, err := r.c.liveCollection(a, id)
+	live, err := r.liveCollection(a, id)
 	if err != nil {
 		return nil, fmt.Errorf("read collection: %w", err)
 	}

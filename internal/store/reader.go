@@ -25,6 +25,11 @@ type Reader struct {
 	tx   *Tx // set if this is the reading side of the writer
 	once sync.Once
 	err  error
+
+	// What was read last; a snapshot does not change. Not used on the writer's side.
+	head *account
+	of   holdfast.AccountID // of head
+	coll *Collection
 }
 
 // Read begins a snapshot of everything committed so far; the first question takes it, so it may show
@@ -128,7 +133,30 @@ func (r *Reader) account(a holdfast.AccountID) (*account, error) {
 	if r.tx != nil {
 		return r.tx.account(a)
 	}
-	return r.c.account(a)
+	if r.head == nil || r.of != a {
+		head, err := r.c.account(a)
+		if err != nil {
+			return nil, err
+		}
+		r.head, r.of = head, a
+	}
+	return r.head, nil
+}
+
+// liveCollection returns the present version of a collection, or nil.
+func (r *Reader) liveCollection(a holdfast.AccountID, id holdfast.CollectionID) (*Collection, error) {
+	if r.tx != nil {
+		return r.c.liveCollection(a, id)
+	}
+	if r.coll == nil || r.coll.Account != a || r.coll.ID != id {
+		c, err := r.c.liveCollection(a, id)
+		if err != nil || c == nil {
+			return nil, err
+		}
+		r.coll = c
+	}
+	c := *r.coll
+	return &c, nil
 }
 
 func (c *conn) account(a holdfast.AccountID) (*account, error) {

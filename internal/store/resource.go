@@ -154,7 +154,7 @@ func (r *Reader) pastMembers(a holdfast.AccountID, c holdfast.CollectionID, at h
 	if err != nil || at >= head.head.Seq {
 		return nil, err
 	}
-	live, err := r.c.liveCollection(a, c)
+	live, err := r.liveCollection(a, c)
 	if err != nil {
 		return nil, err
 	}
