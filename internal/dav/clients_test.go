@@ -203,11 +203,11 @@ func TestClient10Color(t *testing.T) {
 // 11. MKCALENDAR with properties and extended MKCOL.
 func TestClient11MakeCollections(t *testing.T) {
 	s := newServer(t)
-	s.do("MKCALENDAR", "/dav/anna/work/", `<C:mkcalendar`+declared+`><D:set><D:prop><D:displayname>Work</D:displayname><A:calendar-color>#123456</A:calendar-color>
+	s.do("MKCALENDAR", "/dav/anna/office/", `<C:mkcalendar`+declared+`><D:set><D:prop><D:displayname>Office</D:displayname><A:calendar-color>#123456</A:calendar-color>
 <C:supported-calendar-component-set><C:comp name="VTODO"/><C:comp name="VEVENT"/></C:supported-calendar-component-set><C:calendar-timezone>BEGIN:VCALENDAR
 END:VCALENDAR</C:calendar-timezone></D:prop></D:set></C:mkcalendar>`, "Content-Type: application/xml").want(201)
-	s.propfind("/dav/anna/work/", "0", "<D:displayname/><A:calendar-color/><C:supported-calendar-component-set/><D:resourcetype/><C:calendar-timezone/>").want(207).
-		has(">Work<", ">#123456<", `<C:comp name="VTODO"/><C:comp name="VEVENT"/>`, "<C:calendar/>", "BEGIN:VCALENDAR\nEND").lacks("404")
+	s.propfind("/dav/anna/office/", "0", "<D:displayname/><A:calendar-color/><C:supported-calendar-component-set/><D:resourcetype/><C:calendar-timezone/>").want(207).
+		has(">Office<", ">#123456<", `<C:comp name="VTODO"/><C:comp name="VEVENT"/>`, "<C:calendar/>", "BEGIN:VCALENDAR\nEND").lacks("404")
 	s.do("MKCALENDAR", "/dav/anna/plain", "").want(201)
 	s.do("MKCALENDAR", "/dav/anna/plain/", "").want(405).has("resource-must-be-null")
 
