@@ -112,6 +112,30 @@ func TestDamagedWhileHeld(t *testing.T) {
 	until(t, "the body is whole", func() bool { got, err := r.get("a"); return err == nil && got == marked })
 }
 
+// The same when the reader is faster than the end of the session that the mirror's absence ends.
+func TestDamagedWhileEnding(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", marked)
+	r.restart(func() { r.flip(marked) })
+	path := r.cfg.Mirrors[0].Path
+	r.Ledger.fault = func(step string) error {
+		if step != "before append" {
+			return nil
+		}
+		r.raise(storeError("read", holdfast.ErrCorrupt)) // lands before the session is over
+		return &mirrorError{"disk2", errors.Join(holdfast.ErrAbsent, os.Rename(path, path+".away"))}
+	}
+	if err := r.put("b", "2"); !errors.Is(err, holdfast.ErrNotDurable) {
+		t.Errorf("write: %v", err)
+	}
+	until(t, "the store is given up", func() bool { return !r.hasStore() })
+	r.Ledger.fault = nil
+	must(t, os.Rename(path+".away", path))
+	r.waitOpen()
+	until(t, "the body is whole", func() bool { got, err := r.get("a"); return err == nil && got == marked })
+}
+
 // A blob that no copy has is that blob's misfortune: nothing else closes, nothing else waits.
 func TestLostBlobAlone(t *testing.T) {
 	t.Parallel()

@@ -149,7 +149,8 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed.
+// endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
+// a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
 	for i, lg := range s.logs {
 		end := lg.Close
@@ -167,10 +168,6 @@ func (l *Ledger) endSession(s *session, cause error) {
 			l.log.Warn("write head files", "err", err)
 		}
 		l.dropStore()
-	}
-	select {
-	case <-l.alarm: // it was about this session
-	default:
 	}
 }
 
