@@ -410,3 +410,26 @@ func TestInvalidChange(t *testing.T) {
 		t.Errorf("fence is %s: %s", s.State, s.Reason)
 	}
 }
+
+// The reserve lies on the store's disk: it is given away when that is full, not for a mirror's.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.close(r.Ledger) // nobody makes it again meanwhile
+	r.keepReserve()
+	there := func() bool { _, err := os.Stat(r.reservePath()); return err == nil }
+	if !there() {
+		t.Fatal("no reserve was made, though there is room")
+	}
+	for _, err := range []error{errors.New("other"), &mirrorError{"disk2", holdfast.ErrFull}} {
+		if r.useReserve(err) || !there() {
+			t.Errorf("%v: the reserve was given away", err)
+		}
+	}
+	if !r.useReserve(fmt.Errorf("commit: %w", holdfast.ErrFull)) || there() {
+		t.Error("the store's disk is full: the reserve was not given away")
+	}
+	if r.useReserve(holdfast.ErrFull) {
+		t.Error("given away twice: the keeper would try again without a pause")
+	}
+}

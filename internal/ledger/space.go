@@ -60,9 +60,11 @@ func (l *Ledger) keepReserve() {
 	}
 }
 
-// useReserve gives the reserve away if an error says that a disk is full, and reports whether it did.
+// useReserve gives the reserve away if an error says that the store's disk is full, and reports whether
+// it did. Room on that disk is of no help to a mirror's.
 func (l *Ledger) useReserve(err error) bool {
-	if !errors.Is(err, holdfast.ErrFull) {
+	var inMirror *mirrorError
+	if !errors.Is(err, holdfast.ErrFull) || errors.As(err, &inMirror) {
 		return false
 	}
 	if _, err := durable.Disk.Stat(l.reservePath()); err != nil {
