@@ -65,6 +65,7 @@ var doors = []door{
 	{"modernc.org/libc", []string{"internal/store"}, "SQLite lives in internal/store alone"},
 	{"github.com/alecthomas/kong", []string{"cmd/holdfast"}, "flags are parsed in cmd/holdfast"},
 	{"github.com/caddyserver/certmagic", []string{"internal/server"}, "certificates are the server's"},
+	{"github.com/prometheus/", []string{"internal/server"}, "metrics are gathered in internal/server"},
 	{"go.uber.org/zap", []string{"internal/server"}, "only certmagic logs through zap; log with log/slog"},
 	{"github.com/teambition/rrule-go", []string{"internal/ical"}, "recurrence is bounded in internal/ical alone"},
 	{"golang.org/x/crypto/", []string{"internal/auth"}, "passwords are internal/auth's"},
@@ -75,7 +76,7 @@ var doors = []door{
 }
 
 // testModules may be imported by test files of any package.
-var testModules = []string{"github.com/google/go-cmp/", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/"}
+var testModules = []string{"github.com/anishathalye/porcupine", "github.com/google/go-cmp/", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/"}
 
 // handsOff lists the functions of package os that change files. Only internal/durable calls them, because
 // only it syncs the directory too.

@@ -11,7 +11,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
-	"holdfast/internal/ledger"
+	"holdfast/internal/durable"
 	"holdfast/internal/server"
 )
 
@@ -136,7 +136,7 @@ func (c *initCommand) made(s *streams, dir string, settings *config.Config) erro
 	fmt.Fprintf(s.out, "Made the data directory %s\n  settings   %s\n  server id  %s\n", dir, filepath.Join(dir, config.FileName), settings.ServerID)
 	for _, m := range settings.Mirrors {
 		fmt.Fprintf(s.out, "  %-9s  %s\n", m.Name, m.Path)
-		if same, err := ledger.SameDevice(dir, m.Path); err == nil && same {
+		if same, err := durable.SameDevice(durable.Disk, dir, m.Path); err == nil && same {
 			fmt.Fprintf(s.err, "\nWARNING: %s is on the same disk as %s. When that disk dies, both copies die with it.\nMove the mirror to another disk before you trust this server with anything: see docs/runbooks/mirror.md\n", m.Path, dir)
 		}
 	}

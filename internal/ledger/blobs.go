@@ -199,7 +199,7 @@ func (l *Ledger) remakeBlobs(a holdfast.AccountID) error {
 	if _, err := readHeadFile(l.cfg); err != nil {
 		return err
 	}
-	return durable.MkdirBelow(durable.Disk, l.cfg.Dir, filepath.Join("blobs", a.String()))
+	return durable.MkdirBelow(l.cfg.FS, l.cfg.Dir, filepath.Join("blobs", a.String()))
 }
 
 func inlineReader(b []byte) io.ReadSeekCloser { return nopCloser{bytes.NewReader(b)} }
@@ -215,7 +215,7 @@ type homeBlobs struct {
 }
 
 func openBlobs(cfg Config) (*homeBlobs, error) {
-	b, err := dir.Open(durable.Disk, cfg.Dir, dir.WithSpare(dir.Off), dir.WithCache())
+	b, err := dir.Open(cfg.FS, cfg.Dir, dir.WithSpare(dir.Off), dir.WithCache())
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +224,7 @@ func openBlobs(cfg Config) (*homeBlobs, error) {
 
 // openMirror opens a mirror and the bucket it lies in, which the caller closes.
 func openMirror(ctx context.Context, cfg Config, m MirrorConfig) (*mirror.Mirror, *dir.Dir, error) {
-	b, err := dir.Open(durable.Disk, m.Path)
+	b, err := dir.Open(cfg.FS, m.Path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -236,7 +236,7 @@ func openMirror(ctx context.Context, cfg Config, m MirrorConfig) (*mirror.Mirror
 }
 
 func createMirror(ctx context.Context, cfg Config, m MirrorConfig) error {
-	b, err := dir.Create(durable.Disk, m.Path)
+	b, err := dir.Create(cfg.FS, m.Path)
 	if err != nil {
 		return err
 	}

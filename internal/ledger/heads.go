@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -41,6 +40,8 @@ type headFileEntry struct {
 
 const headFormat = "holdfast heads 1"
 
+const maxHeadFile = 1 << 28 // bytes; an account takes about 140
+
 func headPath(cfg Config) string { return filepath.Join(cfg.Dir, "heads") }
 
 func createHeadFile(cfg Config) error {
@@ -49,7 +50,7 @@ func createHeadFile(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("encode head file: %w", err)
 	}
-	if err := durable.Create(durable.Disk, headPath(cfg), append(b, '\n'), durable.FilePerm); err != nil {
+	if err := durable.Create(cfg.FS, headPath(cfg), append(b, '\n'), durable.FilePerm); err != nil {
 		return fmt.Errorf("create head file: %w", err)
 	}
 	return nil
@@ -57,9 +58,9 @@ func createHeadFile(cfg Config) error {
 
 // readHeadFile reads DIR/heads. Missing is not empty: without it nobody knows whether the copies are old.
 func readHeadFile(cfg Config) (*headFile, error) {
-	b, err := os.ReadFile(headPath(cfg))
+	b, err := durable.ReadFile(cfg.FS, headPath(cfg), maxHeadFile)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, holdfast.ErrNotFound) {
 			err = holdfast.ErrAbsent
 		}
 		return nil, fmt.Errorf("read head file %s: %w", headPath(cfg), err)
@@ -182,7 +183,7 @@ func (l *Ledger) replaceHeadFile(f *headFile, shut bool) error {
 	if err != nil {
 		return fmt.Errorf("encode head file: %w", err)
 	}
-	if err := durable.Replace(durable.Disk, headPath(l.cfg), append(b, '\n'), 0o600); err != nil {
+	if err := durable.Replace(l.cfg.FS, headPath(l.cfg), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write head file: %w", err)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +52,13 @@ type Config struct {
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
+
+	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
+	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
+
+	vfs string // SQLite's name for FS; only the simulator sets it
 
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
@@ -60,6 +67,22 @@ type Config struct {
 }
 
 const defaultMinFree = 32 << 20
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.MinFree == 0 {
+		c.MinFree = defaultMinFree
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.FS == nil {
+		c.FS = durable.Disk
+	}
+	return c
+}
 
 // Ledger is the open ledger of one data directory. All methods may be called at the same time.
 type Ledger struct {
@@ -108,6 +131,7 @@ type Ledger struct {
 // Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
 // empty. An error leaves a directory that Open refuses; remove it and run init again.
 func Create(ctx context.Context, cfg Config) error {
+	cfg = cfg.withDefaults()
 	if len(cfg.Mirrors) == 0 {
 		return fmt.Errorf("create ledger without a mirror: %w", holdfast.ErrInvalid)
 	}
@@ -117,7 +141,7 @@ func Create(ctx context.Context, cfg Config) error {
 		}
 	}
 	for _, d := range []string{"store", "blobs", "incidents"} {
-		if err := durable.MkdirAll(durable.Disk, filepath.Join(cfg.Dir, d)); err != nil {
+		if err := durable.MkdirAll(cfg.FS, filepath.Join(cfg.Dir, d)); err != nil {
 			return fmt.Errorf("create %s: %w", d, err)
 		}
 	}
@@ -167,15 +191,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 // Open starts the ledger of an existing data directory and returns at once. The fence is closed
 // until store and mirrors have been compared; until then View and Update return ErrFenced.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.MinFree == 0 {
-		cfg.MinFree = defaultMinFree
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg = cfg.withDefaults()
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -236,6 +252,7 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
+	defer l.observe(name, time.Now())
 	if l.fault == nil {
 		return do()
 	}
@@ -255,10 +272,17 @@ const shuttingDown = "shutting down"
 
 // setState moves the fence and tells who waits for it.
 func (l *Ledger) setState(s fence.State, reason string) {
+	if l.moveState(s, reason) && reason != shuttingDown {
+		l.emit(Event{Kind: EventFence, State: s.String(), Bad: s != fence.Open, Text: strings.TrimSuffix("fence "+s.String()+": "+reason, ": ")})
+	}
+}
+
+// moveState reports whether state or reason are new.
+func (l *Ledger) moveState(s fence.State, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state == s && l.reason == reason {
-		return
+		return false
 	}
 	l.state, l.reason, l.since = s, reason, l.now()
 	close(l.changed)
@@ -271,6 +295,7 @@ func (l *Ledger) setState(s fence.State, reason string) {
 	default:
 		l.log.Warn("fence", "state", s.String(), "reason", reason)
 	}
+	return true
 }
 
 // raise tells the keeper that store or claim may be false; reads and writes stop at once.
@@ -294,5 +319,5 @@ func (l *Ledger) tell(err error) {
 }
 
 func storeConfig(cfg Config) store.Config {
-	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log}
+	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -336,17 +335,17 @@ func (l *Ledger) rebuiltLately() bool {
 // replaceStore moves what is left of the store to incidents/ and makes an empty one in its place.
 func (l *Ledger) replaceStore(ctx context.Context, why error) (*store.Store, error) {
 	path := filepath.Join(l.cfg.Dir, "store")
-	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
+	if names, err := durable.List(l.cfg.FS, path); err == nil && len(names) > 0 {
 		aside := filepath.Join(l.cfg.Dir, "incidents", "store-"+l.now().UTC().Format("20060102T150405.000Z"))
-		if err := durable.MkdirAll(durable.Disk, filepath.Dir(aside)); err != nil {
+		if err := durable.MkdirAll(l.cfg.FS, filepath.Dir(aside)); err != nil {
 			return nil, err
 		}
-		if err := durable.Rename(durable.Disk, path, aside, false); err != nil {
+		if err := durable.Rename(l.cfg.FS, path, aside, false); err != nil {
 			return nil, fmt.Errorf("move the damaged store aside: %w", err)
 		}
 		l.log.Error("damaged store moved aside", "path", aside, "err", why)
 	}
-	if err := durable.MkdirAll(durable.Disk, path); err != nil {
+	if err := durable.MkdirAll(l.cfg.FS, path); err != nil {
 		return nil, err
 	}
 	return store.Create(ctx, storeConfig(l.cfg))

@@ -70,10 +70,10 @@ func (l *Ledger) writeReport(r *report, shut map[holdfast.AccountID]string) erro
 
 func (l *Ledger) putReport(name, text string) error {
 	path := incidentPath(l.cfg, name)
-	if err := durable.MkdirAll(durable.Disk, filepath.Dir(path)); err != nil {
+	if err := durable.MkdirAll(l.cfg.FS, filepath.Dir(path)); err != nil {
 		return fmt.Errorf("make incidents directory: %w", err)
 	}
-	if err := durable.Create(durable.Disk, path, []byte(text), 0o600); err != nil {
+	if err := durable.Create(l.cfg.FS, path, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write incident report: %w", err)
 	}
 	return nil

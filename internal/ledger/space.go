@@ -15,7 +15,7 @@ import (
 // left, so that a commit under way never meets a full disk.
 func (l *Ledger) checkSpace(mirrors []*mirror.Mirror) error {
 	var err error
-	if n, ferr := durable.FreeBytes(l.cfg.Dir); ferr == nil && n < l.cfg.MinFree {
+	if n, ferr := durable.FreeOf(l.cfg.FS, l.cfg.Dir); ferr == nil && n < l.cfg.MinFree {
 		err = fmt.Errorf("store's disk has %d MiB left, %d are kept free: %w", n>>20, l.cfg.MinFree>>20, holdfast.ErrFull)
 	}
 	for _, m := range mirrors {
@@ -45,17 +45,17 @@ func (l *Ledger) reservePath() string { return filepath.Join(l.cfg.Dir, "run", "
 
 // keepReserve makes the reserve again once there is ample room.
 func (l *Ledger) keepReserve() {
-	if _, err := durable.Disk.Stat(l.reservePath()); err == nil {
+	if _, err := l.cfg.FS.Stat(l.reservePath()); err == nil {
 		return
 	}
-	if n, err := durable.FreeBytes(l.cfg.Dir); err != nil || n < 4*l.cfg.MinFree {
+	if n, err := durable.FreeOf(l.cfg.FS, l.cfg.Dir); err != nil || n < 4*l.cfg.MinFree {
 		return
 	}
-	if err := durable.MkdirAll(durable.Disk, filepath.Dir(l.reservePath())); err != nil {
+	if err := durable.MkdirAll(l.cfg.FS, filepath.Dir(l.reservePath())); err != nil {
 		l.log.Warn("make reserve", "err", err)
 		return
 	}
-	if err := durable.Reserve(durable.Disk, l.reservePath(), l.cfg.MinFree); err != nil {
+	if err := durable.Reserve(l.cfg.FS, l.reservePath(), l.cfg.MinFree); err != nil {
 		l.log.Warn("make reserve", "err", err)
 	}
 }
@@ -67,10 +67,10 @@ func (l *Ledger) useReserve(err error) bool {
 	if !errors.Is(err, holdfast.ErrFull) || errors.As(err, &inMirror) {
 		return false
 	}
-	if _, err := durable.Disk.Stat(l.reservePath()); err != nil {
+	if _, err := l.cfg.FS.Stat(l.reservePath()); err != nil {
 		return false
 	}
-	if err := durable.Release(durable.Disk, l.reservePath()); err != nil {
+	if err := durable.Release(l.cfg.FS, l.reservePath()); err != nil {
 		l.log.Warn("give the reserve away", "err", err)
 		return false
 	}

@@ -59,11 +59,11 @@ type HealStatus struct {
 func (l *Ledger) Status() Status {
 	s := l.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
-		if n, err := durable.FreeBytes(s.Mirrors[i].Path); err == nil {
+		if n, err := durable.FreeOf(l.cfg.FS, s.Mirrors[i].Path); err == nil {
 			s.Mirrors[i].FreeBytes = n
 		}
 	}
-	if n, err := durable.FreeBytes(l.cfg.Dir); err == nil {
+	if n, err := durable.FreeOf(l.cfg.FS, l.cfg.Dir); err == nil {
 		s.FreeBytes = n
 	}
 	return s
@@ -95,7 +95,7 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 
 // noteMirror keeps what an attempt to open mirror i showed.
 func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := SameDevice(l.cfg.Dir, l.cfg.Mirrors[i].Path)
+	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.info[i]
@@ -108,16 +108,6 @@ func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
 		return
 	}
 	s.ID, s.State = m.ID(), "complete"
-}
-
-// SameDevice reports whether two paths lie on one file system: then one disk failure takes both.
-func SameDevice(a, b string) (bool, error) {
-	x, err := durable.Disk.Stat(a)
-	if err != nil {
-		return false, err
-	}
-	y, err := durable.Disk.Stat(b)
-	return x.Dev == y.Dev, err
 }
 
 // progress tells of a long heal.

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -117,6 +118,7 @@ func (l *Ledger) Update(ctx context.Context, a holdfast.AccountID, by holdfast.D
 	if err := l.admit(a); err != nil {
 		return holdfast.Head{}, err
 	}
+	defer l.observe("ack", time.Now())
 	r := &request{account: a, device: by, fn: fn, done: make(chan struct{})}
 	if err := l.queue.put(r); err != nil {
 		return holdfast.Head{}, err

@@ -40,8 +40,8 @@ func dsn(cfg Config, mode string) (string, error) {
 	}
 	u := url.URL{Scheme: "file", Path: abs}
 	s := u.String() + "?mode=" + mode
-	if cfg.vfs != "" {
-		s += "&vfs=" + cfg.vfs
+	if cfg.VFS != "" {
+		s += "&vfs=" + cfg.VFS
 	}
 	return s, nil
 }

@@ -26,7 +26,7 @@ type faultRun struct {
 func newFaultRun(t *testing.T, d *disk) *faultRun {
 	t.Helper()
 	faultSetUp()
-	cfg := Config{Path: t.TempDir(), Server: testServer, Readers: 1, vfs: faultVFS}
+	cfg := Config{Path: t.TempDir(), Server: testServer, Readers: 1, VFS: faultVFS}
 	s, err := Create(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)

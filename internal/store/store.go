@@ -7,13 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"holdfast"
@@ -33,7 +30,24 @@ type Config struct {
 	// bound. A file too large for it is opened all the same; Check does the whole.
 	CheckTime time.Duration
 
-	vfs string // of SQLite; tests put faults there
+	FS  durable.FS // under the database; nil = durable.Disk
+	VFS string     // SQLite's name for FS; "" is its own, which is right for durable.Disk only
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Readers <= 0 {
+		c.Readers = 4
+	}
+	if c.CheckTime == 0 {
+		c.CheckTime = 2 * time.Second
+	}
+	if c.FS == nil {
+		c.FS = durable.Disk
+	}
+	return c
 }
 
 // Store is an open database. Its methods are safe for concurrent use.
@@ -59,37 +73,37 @@ type Store struct {
 // fileID tells a file from any other that may come to have its name.
 type fileID struct{ dev, ino uint64 }
 
-func statFile(name string) (fileID, int64, error) {
-	st, err := os.Stat(name)
+func (c Config) statFile(name string) (fileID, int64, error) {
+	st, err := c.FS.Stat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, holdfast.ErrNotFound):
 		return fileID{}, 0, fmt.Errorf("look at %s: %w", name, holdfast.ErrAbsent)
 	case err != nil:
 		return fileID{}, 0, fmt.Errorf("look at %s: %w: %w", name, holdfast.ErrAbsent, err)
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || !st.Mode().IsRegular() {
+	if !st.Mode.IsRegular() {
 		return fileID{}, 0, fmt.Errorf("look at %s: not a regular file: %w", name, holdfast.ErrAbsent)
 	}
-	return fileID{uint64(sys.Dev), sys.Ino}, st.Size(), nil
+	return fileID{st.Dev, st.Ino}, st.Size, nil
 }
 
 // Create makes the store of cfg.Server in the existing, empty directory cfg.Path and opens it.
 // ErrExists: the directory holds anything. ErrAbsent: there is no such directory.
 func Create(ctx context.Context, cfg Config) (*Store, error) {
-	entries, err := os.ReadDir(cfg.Path)
+	cfg = cfg.withDefaults()
+	names, err := durable.List(cfg.FS, cfg.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, holdfast.ErrNotFound):
 		return nil, fmt.Errorf("create store: %s: %w", cfg.Path, holdfast.ErrAbsent)
 	case err != nil:
 		return nil, fmt.Errorf("create store: %w", err)
-	case len(entries) > 0:
-		return nil, fmt.Errorf("create store: %s is not empty, it has %s: %w", cfg.Path, entries[0].Name(), holdfast.ErrExists)
+	case len(names) > 0:
+		return nil, fmt.Errorf("create store: %s is not empty, it has %s: %w", cfg.Path, names[0], holdfast.ErrExists)
 	}
 	if err := createFile(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
-	if err := durable.Disk.SyncDir(cfg.Path); err != nil {
+	if err := cfg.FS.SyncDir(cfg.Path); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
 	return openStore(ctx, cfg, true)
@@ -148,15 +162,7 @@ func createFile(ctx context.Context, cfg Config) (err error) {
 func Open(ctx context.Context, cfg Config) (*Store, error) { return openStore(ctx, cfg, false) }
 
 func openStore(ctx context.Context, cfg Config, fresh bool) (*Store, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Readers <= 0 {
-		cfg.Readers = 4
-	}
-	if cfg.CheckTime == 0 {
-		cfg.CheckTime = 2 * time.Second
-	}
+	cfg = cfg.withDefaults()
 	s := &Store{
 		cfg: cfg, log: cfg.Log.With("pkg", "store"), near: nearSeqs,
 		write: make(chan *conn, 1), read: make(chan *conn, cfg.Readers), closing: make(chan struct{}),
@@ -169,14 +175,14 @@ func openStore(ctx context.Context, cfg Config, fresh bool) (*Store, error) {
 
 func (s *Store) open(ctx context.Context, fresh bool) error {
 	name := filepath.Join(s.cfg.Path, fileName)
-	before, size, err := statFile(name)
+	before, size, err := s.cfg.statFile(name)
 	if err != nil {
 		return err
 	}
 	if size == 0 { // SQLite would take it for a new database and remove the log beside it
 		return fmt.Errorf("%s is empty: %w", name, holdfast.ErrCorrupt)
 	}
-	if _, _, err := statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
+	if _, _, err := s.cfg.statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
 		return fmt.Errorf("the log of %s is gone (%w): %w", name, err, holdfast.ErrCorrupt)
 	}
 	uri, err := dsn(s.cfg, "rw")
@@ -212,13 +218,13 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	}
 	s.check = newCheckpointer(s, c)
 	// The connections lead to the file that had the name before and has it still.
-	if s.file, _, err = statFile(name); err != nil {
+	if s.file, _, err = s.cfg.statFile(name); err != nil {
 		return err
 	}
 	if s.file != before {
 		return fmt.Errorf("%s was replaced while it was opened: %w", name, holdfast.ErrAbsent)
 	}
-	s.wal, _, err = statFile(name + "-wal")
+	s.wal, _, err = s.cfg.statFile(name + "-wal")
 	return err
 }
 
@@ -274,7 +280,7 @@ func (s *Store) Linked() error {
 		name string
 		id   fileID
 	}{{name, s.file}, {name + "-wal", s.wal}} {
-		id, _, err := statFile(f.name)
+		id, _, err := s.cfg.statFile(f.name)
 		if err != nil {
 			return err
 		}
