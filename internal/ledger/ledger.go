@@ -49,6 +49,7 @@ type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
 	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
@@ -124,7 +125,8 @@ type Ledger struct {
 	macKey    []byte
 	info      []MirrorStatus
 	heals     []HealStatus
-	foreign   int // sync tokens refused for a wrong MAC or server
+	third     *WitnessStatus // nil: none is configured
+	foreign   int            // sync tokens refused for a wrong MAC or server
 	headsDue  bool
 }
 

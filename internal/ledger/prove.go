@@ -60,6 +60,9 @@ func (p *proof) all(ctx context.Context) error {
 	if err := p.openMirrors(ctx); err != nil {
 		return err
 	}
+	if err := p.openWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.claim(ctx); err != nil {
 		return err
 	}
@@ -106,6 +109,9 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
+	if err := p.beginWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.session.look(ctx); err != nil {
 		return err
 	}
@@ -138,6 +144,7 @@ func (p *proof) abandon(cause error) {
 		}
 	}
 	closeBuckets(p.ledger, p.session.buckets)
+	p.session.third.close(p.ledger)
 	if p.session.db == nil || p.ledger.hasStore() {
 		return
 	}
@@ -419,9 +426,10 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
 	all = append(all, p.ledger.ownWitnesses()...)
+	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
-			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
 	for _, w := range all {
@@ -445,7 +453,7 @@ func (l *Ledger) ownWitnesses() []fence.Witness {
 	var all []fence.Witness
 	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
 		for _, h := range known {
-			all = append(all, witness(h, "this process"))
+			all = append(all, witnessOf(h, "this process"))
 		}
 	}
 	return all
@@ -460,7 +468,7 @@ func (p *proof) remember(w fence.Witness) {
 	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
-func witness(h holdfast.AccountHead, source string) fence.Witness {
+func witnessOf(h holdfast.AccountHead, source string) fence.Witness {
 	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
 }
 

@@ -26,6 +26,7 @@ type Status struct {
 	Changes   uint64         `json:"changes"`  // durable, of all accounts
 	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus `json:"mirrors"`
+	Witness   *WitnessStatus `json:"witness,omitempty"`
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
@@ -76,6 +77,10 @@ func (l *Ledger) status() Status {
 		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
 	}
+	if l.third != nil {
+		third := *l.third
+		s.Witness = &third
+	}
 	for _, h := range l.heads {
 		s.Changes += uint64(h.Head.Seq)
 	}
@@ -108,6 +113,18 @@ func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
 		return
 	}
 	s.ID, s.State = m.ID(), "complete"
+}
+
+// sharesDisk reports whether a place lies on the disk of the store or of a mirror.
+func (l *Ledger) sharesDisk(path string) bool {
+	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
+	for _, m := range l.cfg.Mirrors {
+		if err == nil && same {
+			return true
+		}
+		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
+	}
+	return err == nil && same
 }
 
 // progress tells of a long heal.
