@@ -280,7 +280,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 		return fmt.Errorf("open the admin socket: %w", err)
 	}
 	s.dir.serving = true
-	s.admin = &http.Server{Handler: s.dir.Admin(), ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
+	s.admin = &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
 	s.admin.RegisterOnShutdown(func() {
 		if held != nil {
 			_ = held.Close() // after the listener, which removed its name through it
