@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -61,6 +62,27 @@ type HealStatus struct {
 	Took    time.Duration `json:"took_ns"`
 	Changes int           `json:"changes"`
 	Report  string        `json:"report"` // file in incidents/
+}
+
+// Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
+// every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
+func (s *Status) Troubles() []string {
+	var all []string
+	if s.State != fence.Open.String() {
+		all = append(all, strings.TrimSuffix("the fence is "+s.State+": "+s.Reason, ": "))
+	}
+	if n := len(s.Closed); n > 0 {
+		all = append(all, fmt.Sprintf("%d accounts alone are closed", n))
+	}
+	for i := range s.Mirrors {
+		switch m := &s.Mirrors[i]; {
+		case m.State != "complete":
+			all = append(all, fmt.Sprintf("mirror %s is not complete: %s", m.Name, m.State))
+		case m.Silent > 0:
+			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
+		}
+	}
+	return all
 }
 
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.

@@ -66,6 +66,15 @@ func Connect(ctx context.Context, cfg Config, tell func(string)) (*Conn, error) 
 	}
 }
 
+// Running connects to the server that runs on dir. It returns nil and no error when none does.
+func Running(ctx context.Context, dir string) (*Conn, error) {
+	c, err := dialAdmin(ctx, dir)
+	if err != nil && noServer(err) {
+		return nil, nil
+	}
+	return c, err
+}
+
 // awaitLock is takeLock for a server: it waits for a command that is at work, not for another server.
 func awaitLock(ctx context.Context, dir string) (*durable.FileLock, error) {
 	deadline := time.Now().Add(lockPatience)

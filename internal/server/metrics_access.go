@@ -11,14 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"holdfast"
 	"holdfast/internal/config"
-)
-
-// Limits of metrics_token_file.
-const (
-	leastToken = 16   // bytes
-	mostToken  = 4096 // bytes of the file
 )
 
 // serveMetrics answers GET /metrics for whoever may read it: this machine, or the holder of the token.
@@ -79,43 +72,13 @@ func (s *server) tokenFits(r *http.Request) (bool, error) {
 	if s.cfg.Settings.MetricsTokenFile == "" {
 		return false, nil
 	}
-	want, err := readSecret(below(s.cfg.Dir, s.cfg.Settings.MetricsTokenFile), leastToken)
+	want, err := config.ReadSecret(s.cfg.Dir, s.cfg.Settings.MetricsTokenFile, config.LeastKey)
 	if err != nil {
 		return false, err
 	}
 	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	a, b := sha256.Sum256([]byte(want)), sha256.Sum256([]byte(strings.TrimSpace(got)))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && strings.EqualFold(scheme, "Bearer"), nil
-}
-
-// readSecret returns the first line of a file; ErrInvalid when it is shorter than least bytes.
-func readSecret(path string, least int) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("open secret: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, mostToken))
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	if line = strings.TrimSpace(line); len(line) < least {
-		return "", fmt.Errorf("the first line of %s has less than %d characters: %w", filepath.Base(path), least, holdfast.ErrInvalid)
-	}
-	return line, nil
-}
-
-// CheckSecrets reads the files of secrets that the settings name, for `holdfast config check`.
-func CheckSecrets(dir string, c *config.Config) error {
-	if c.MetricsTokenFile == "" {
-		return nil
-	}
-	_, err := readSecret(below(dir, c.MetricsTokenFile), leastToken)
-	if err != nil {
-		return fmt.Errorf("metrics_token_file: %w", err)
-	}
-	return nil
 }
 
 // incidents counts the reports that were written for people.

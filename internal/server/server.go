@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alert"
 	"holdfast/internal/auth"
 	"holdfast/internal/config"
 	"holdfast/internal/dav"
@@ -59,6 +60,7 @@ type server struct {
 	fatal     <-chan error // of the ledger
 	notify    *notifier
 	metrics   *metrics // nil in tests of single handlers
+	alerts    *alert.Alerter
 }
 
 // Run serves until ctx ends or the ledger says that only a new process can know what is true; the
@@ -81,7 +83,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 func newServer(cfg Config) *server {
 	s := &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8), metrics: newMetrics(cfg.Version)}
-	s.cfg.notify, s.cfg.observe = s.metrics.event, s.metrics.observe
+	s.watchWith(s.cfg.Settings)
 	return s
 }
 
@@ -101,6 +103,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.metrics.watch(s.dir)
+	s.alerts.Start(ctx, s.dir.Ledger.Status)
 	s.dir.urls, s.fatal = s.urls(), s.dir.Ledger.Fatal()
 	if err := s.serveAdmin(ctx); err != nil {
 		return err
@@ -218,6 +221,7 @@ func (s *server) wait(ctx context.Context) error {
 // stop ends whatever start began, in the reverse order.
 func (s *server) stop() error {
 	s.notify.stopping()
+	s.alerts.Stop()
 	var errs []error
 	if s.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Settings.DrainTimeout)
