@@ -27,7 +27,7 @@ var layers = map[string]int{
 	"internal/store": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
 
 	"internal/ledger": 3,
-	"internal/auth":   4, "internal/push": 4,
+	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,
 	"internal/upgrade": 6,
 	"internal/server":  7, "internal/demo": 7, "internal/bench": 7,

@@ -56,6 +56,7 @@ func (c *Config) Check() error {
 			bad(holdfast.ErrDenied, "listen = %s would send passwords over the network unencrypted: set tls_cert and tls_key, or acme_domain, or listen on 127.0.0.1 behind a reverse proxy, or see plain_http_from_proxy", l)
 		}
 	}
+	c.Watch.check(bad)
 	return errors.Join(errs...)
 }
 

@@ -61,6 +61,8 @@ type Config struct {
 	MaxUpload       int64 // bytes of one request body
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
+
+	Watch // metrics, alerts, heartbeat
 }
 
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
@@ -73,6 +75,7 @@ func Default() *Config {
 		MaxUpload:       16 << 30,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
+		Watch:           defaultWatch,
 	}
 }
 

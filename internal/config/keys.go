@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +96,9 @@ func wrong(name, v string, err error) error {
 func same(s string) string { return s }
 
 // keys in the order of the file. Never rename one: files in the field hold it.
-var keys = []key{
+var keys = slices.Concat(serverKeys, watchKeys)
+
+var serverKeys = []key{
 	{
 		name:  "server_id",
 		about: "Names this server for ever; holdfast init made it. A store or mirror with another\nserver id is refused. Never change it.",

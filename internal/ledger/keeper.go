@@ -111,6 +111,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 		l.fatal <- err
 		return false
 	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
+		l.noteConflict()
 		l.setState(fence.Closed, "another server has taken over: "+err.Error())
 		l.dropStore()
 		<-ctx.Done() // an operator decides which of the two goes on
@@ -122,6 +123,12 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	l.setState(fence.Closed, err.Error())
 	l.dropStore()
 	return true
+}
+
+func (l *Ledger) noteConflict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conflicts++
 }
 
 // demote moves the fence as soon as something failed, before any request hears of it.

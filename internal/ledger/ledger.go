@@ -97,6 +97,7 @@ type Ledger struct {
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
+	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
 
@@ -127,6 +128,7 @@ type Ledger struct {
 	heals     []HealStatus
 	third     *WitnessStatus // nil: none is configured
 	foreign   int            // sync tokens refused for a wrong MAC or server
+	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
 }
 
