@@ -35,6 +35,7 @@ type commands struct {
 	Device  deviceCommand  `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`
 	Mirror  mirrorCommand  `cmd:"" help:"List, read and check a mirror, also without a server."`
+	Restore restoreCommand `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
 	Config  configCommand  `cmd:"" help:"Check and explain the settings."`
 	Demo    DemoCmd        `cmd:"" help:"See a server lose its store, and nothing else."`
 	Version versionCommand `cmd:"" help:"Print the version."`
