@@ -49,6 +49,7 @@ type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
 	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
@@ -96,6 +97,7 @@ type Ledger struct {
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
+	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
 
@@ -126,7 +128,9 @@ type Ledger struct {
 	macKey    []byte
 	info      []MirrorStatus
 	heals     []HealStatus
-	foreign   int // sync tokens refused for a wrong MAC or server
+	third     *WitnessStatus // nil: none is configured
+	foreign   int            // sync tokens refused for a wrong MAC or server
+	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
 }
 

@@ -60,6 +60,9 @@ func (p *proof) all(ctx context.Context) error {
 	if err := p.openMirrors(ctx); err != nil {
 		return err
 	}
+	if err := p.openWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.claim(ctx); err != nil {
 		return err
 	}
@@ -109,6 +112,9 @@ func (p *proof) open(ctx context.Context) error {
 	if err := p.tellMembers(ctx); err != nil {
 		return err
 	}
+	if err := p.beginWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.session.look(ctx); err != nil {
 		return err
 	}
@@ -141,6 +147,7 @@ func (p *proof) abandon(cause error) {
 		}
 	}
 	closeBuckets(p.ledger, p.session.buckets)
+	p.session.third.close(p.ledger)
 	if p.session.db == nil || p.ledger.hasStore() {
 		return
 	}
@@ -422,9 +429,10 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
 	all = append(all, p.ledger.ownWitnesses()...)
+	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
-			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
 	for _, w := range all {
@@ -448,7 +456,7 @@ func (l *Ledger) ownWitnesses() []fence.Witness {
 	var all []fence.Witness
 	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
 		for _, h := range known {
-			all = append(all, witness(h, "this process"))
+			all = append(all, witnessOf(h, "this process"))
 		}
 	}
 	return all
@@ -463,7 +471,7 @@ func (p *proof) remember(w fence.Witness) {
 	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
-func witness(h holdfast.AccountHead, source string) fence.Witness {
+func witnessOf(h holdfast.AccountHead, source string) fence.Witness {
 	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
 }
 
