@@ -23,6 +23,7 @@ type restoreCommand struct {
 	To         string   `required:"" placeholder:"DIR" help:"The new data directory: must not exist, or be empty."`
 	Listen     []string `sep:"none" placeholder:"HOST:PORT" help:"Listen here, instead of the default; goes into holdfast.conf."`
 	PublicURL  string   `name:"public-url" placeholder:"URL" help:"How clients reach this server; goes into holdfast.conf."`
+	Witness    string   `placeholder:"DIR3" help:"The directory of the heads in a third place, if the old server had one; goes into holdfast.conf."`
 	Incomplete bool     `help:"Go on without mirrors that the server had and that cannot be found."`
 	Yes        bool     `help:"Do not ask."`
 }
@@ -114,6 +115,9 @@ func (c *restoreCommand) settings(f *restore.Found) (*config.Config, error) {
 	}
 	if c.PublicURL != "" {
 		errs = append(errs, settings.Set("public_url", c.PublicURL))
+	}
+	if c.Witness != "" {
+		errs = append(errs, settings.Set("witness", c.Witness))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, errUsage)

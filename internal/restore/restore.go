@@ -31,6 +31,22 @@ type Order struct {
 	Host     string         // of this machine, for the claims and the report
 	Log      *slog.Logger
 	Progress func(ledger.RestoreProgress) // nil: nobody looks
+
+	fault func(step string) error // tests: called before and after each durable step
+}
+
+// step does one durable step.
+func (o *Order) step(name string, do func() error) error {
+	if o.fault == nil {
+		return do()
+	}
+	if err := o.fault("before " + name); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return o.fault("after " + name)
 }
 
 // Result is what Run did.
@@ -125,7 +141,7 @@ func Run(ctx context.Context, o Order) (*Result, error) {
 
 // begin marks the directory as unfinished and takes its lock.
 func begin(o *Order, again bool, now time.Time) (*durable.FileLock, error) {
-	if err := durable.MkdirAll(durable.Disk, o.Dir); err != nil {
+	if err := o.step("directory", func() error { return durable.MkdirAll(durable.Disk, o.Dir) }); err != nil {
 		return nil, fmt.Errorf("make %s: %w", o.Dir, err)
 	}
 	mark := filepath.Join(o.Dir, config.RestoreName)
@@ -134,12 +150,13 @@ func begin(o *Order, again bool, now time.Time) (*durable.FileLock, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", config.RestoreName, err)
 		}
-		if err := durable.Create(durable.Disk, mark, append(b, '\n'), durable.FilePerm); err != nil {
+		if err := o.step("mark", func() error { return durable.Create(durable.Disk, mark, append(b, '\n'), durable.FilePerm) }); err != nil {
 			return nil, fmt.Errorf("begin the restore: %w", err)
 		}
 	}
 	name := filepath.Join(o.Dir, "lock")
-	if err := durable.Create(durable.Disk, name, nil, durable.FilePerm); err != nil && !errors.Is(err, holdfast.ErrExists) {
+	err := o.step("lock", func() error { return durable.Create(durable.Disk, name, nil, durable.FilePerm) })
+	if err != nil && !errors.Is(err, holdfast.ErrExists) {
 		return nil, err
 	}
 	lock, err := durable.Lock(name)
@@ -154,26 +171,33 @@ func begin(o *Order, again bool, now time.Time) (*durable.FileLock, error) {
 }
 
 func (o *Order) restore(ctx context.Context, began time.Time) (*Result, error) {
-	if err := durable.MkdirAll(durable.Disk, filepath.Join(o.Dir, "run")); err != nil {
-		return nil, err
+	err := o.step("settings", func() error {
+		return errors.Join(durable.MkdirAll(durable.Disk, filepath.Join(o.Dir, "run")),
+			durable.Replace(durable.Disk, filepath.Join(o.Dir, config.FileName), config.Render(o.Settings), durable.FilePerm))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the settings: %w", err)
 	}
-	if err := durable.Replace(durable.Disk, filepath.Join(o.Dir, config.FileName), config.Render(o.Settings), durable.FilePerm); err != nil {
-		return nil, err
-	}
-	lc := ledger.Config{Dir: o.Dir, Server: o.Settings.ServerID, Log: o.Log}
+	lc := ledger.Config{Dir: o.Dir, Server: o.Settings.ServerID, Witness: o.Settings.Witness, Log: o.Log}
 	for _, m := range o.Settings.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}
-	done, err := ledger.Restore(ctx, lc, "taken over by restore on "+o.Host, o.Progress)
+	var done *ledger.Restored
+	err = o.step("ledger", func() (err error) {
+		done, err = ledger.Restore(ctx, lc, "taken over by restore on "+o.Host, o.Progress)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	r := &Result{Restored: done, Report: filepath.Join(o.Dir, "incidents", "restore-"+began.UTC().Format("20060102T150405.000Z")+".md")}
-	if err := durable.Create(durable.Disk, r.Report, []byte(o.report(r, began)), durable.FilePerm); err != nil {
+	if err := o.step("report", func() error {
+		return durable.Create(durable.Disk, r.Report, []byte(o.report(r, began)), durable.FilePerm)
+	}); err != nil {
 		return nil, fmt.Errorf("write the report: %w", err)
 	}
 	// From here on it is a server's.
-	if err := durable.Remove(durable.Disk, filepath.Join(o.Dir, config.RestoreName)); err != nil {
+	if err := o.step("finish", func() error { return durable.Remove(durable.Disk, filepath.Join(o.Dir, config.RestoreName)) }); err != nil {
 		return nil, fmt.Errorf("finish the restore: %w", err)
 	}
 	return r, nil
@@ -201,7 +225,7 @@ func (o *Order) report(r *Result, began time.Time) string {
 	b.WriteString("\n## What is left to do\n\n")
 	b.WriteString("- Stop the old server for good, if its machine is alive, and keep its disk until you are sure that nothing is missing.\n")
 	b.WriteString("- Lead the name or address that devices use to this machine.\n")
-	b.WriteString("- Look at listen, public_url and TLS in holdfast.conf: they are not in a mirror.\n")
+	b.WriteString("- Look at listen, public_url, TLS, witness and alerts in holdfast.conf: they are not in a mirror.\n")
 	if len(o.Settings.Mirrors) == 1 {
 		b.WriteString("- One mirror is the least. If the old server had others, they are not written to now.\n")
 	}
