@@ -22,7 +22,8 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open. 1: it is not, or nothing could be found out.
+Exit code 0: the fence is open and no copy is missing that the policy wants. 1: it is not, or a copy is missing, or
+nothing could be found out.
 
   holdfast status --data /srv/holdfast
   holdfast status --json --data /srv/holdfast`
@@ -30,6 +31,9 @@ Exit code 0: the fence is open. 1: it is not, or nothing could be found out.
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
+
+// errFewer makes the exit code of status 1 while writes are acknowledged with fewer copies than configured.
+var errFewer = errors.New("a copy is missing, and writes go on without it (policy degraded)")
 
 // Run shows the status.
 func (c *statusCommand) Run(s *streams) error {
@@ -50,6 +54,9 @@ func (c *statusCommand) Run(s *streams) error {
 func openOr(st *server.Status) error {
 	if st.State != fence.Open.String() {
 		return errNotOpen
+	}
+	if st.Degraded {
+		return errFewer
 	}
 	return nil
 }
@@ -74,6 +81,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 	default:
 		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
+	printPolicy(w, &st.Status)
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
@@ -113,6 +121,8 @@ func todo(st *server.Status) string {
 		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
 	case st.State != fence.Open.String():
 		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+	case st.Degraded:
+		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
 		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
 	}

@@ -25,7 +25,7 @@ func (p *proof) heal(ctx context.Context) error {
 	p.ledger.setState(fence.Closed, "healing the store from the mirror")
 	var failed error
 	for i, m := range p.session.mirrors {
-		if !p.ahead(p.recovered[i]) {
+		if p.chosen[i].grade != complete || !p.ahead(p.recovered[i]) {
 			continue
 		}
 		h := &healer{proof: p, mirror: m}

@@ -26,6 +26,10 @@ type Status struct {
 	Changes   uint64         `json:"changes"`  // durable, of all accounts
 	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus `json:"mirrors"`
+	Policy    string         `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int            `json:"copies"`     // mirrors that are to have every change
+	Live      int            `json:"live"`       // mirrors that have every change
+	Degraded  bool           `json:"degraded"`   // writes are acknowledged with fewer copies than configured
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
@@ -43,6 +47,7 @@ type MirrorStatus struct {
 	Path       string `json:"path"`
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
+	Counts     bool   `json:"counts"`      // every acknowledged change is in it
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
 }
@@ -76,6 +81,7 @@ func (l *Ledger) status() Status {
 		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
 	}
+	s.copies(l)
 	for _, h := range l.heads {
 		s.Changes += uint64(h.Head.Seq)
 	}
@@ -93,21 +99,29 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 	return h, ok
 }
 
-// noteMirror keeps what an attempt to open mirror i showed.
-func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
+// noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
+func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
+	same := l.sameDisk(at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.info[i]
-	s.FreeBytes = -1
-	if derr == nil {
-		s.SameDevice = same
-	}
+	s := l.infoOf(at)
+	s.FreeBytes, s.SameDevice, s.Path = -1, same, at.Path
 	if err != nil {
-		s.State = err.Error()
+		s.State, s.Counts = err.Error(), false
 		return
 	}
-	s.ID, s.State = m.ID(), "complete"
+	s.ID = m.ID()
+}
+
+// infoOf returns the status of the mirror at a place. l.mu is held.
+func (l *Ledger) infoOf(at place) *MirrorStatus {
+	for i := range l.info {
+		if l.info[i].Name == at.Name {
+			return &l.info[i]
+		}
+	}
+	l.info = append(l.info, MirrorStatus{Name: at.Name, Path: at.Path, State: notRead})
+	return &l.info[len(l.info)-1]
 }
 
 // progress tells of a long heal.

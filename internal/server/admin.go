@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -72,7 +73,7 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
-	return map[string]operation{
+	ops := map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
@@ -100,6 +101,8 @@ func (d *Dir) operations() map[string]operation {
 			return d.Auth.RevokeDevice(ctx, in.Account, in.Device)
 		}),
 	}
+	maps.Copy(ops, d.mirrorOperations())
+	return ops
 }
 
 func (d *Dir) status(ctx context.Context) Status {
