@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -73,6 +74,12 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
+	ops := d.ownOperations()
+	maps.Copy(ops, d.fenceOperations())
+	return ops
+}
+
+func (d *Dir) ownOperations() map[string]operation {
 	return map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
 		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {

@@ -73,8 +73,12 @@ func TestEpochNeverFalls(t *testing.T) {
 		op    frame.Op
 		want  error
 	}{
-		{1, root(), nil}, {3, frame.LossOp(&frame.Loss{}), nil}, {3, root(), nil},
-		{2, root(), holdfast.ErrInvalid}, {4, root(), holdfast.ErrInvalid}, {3, frame.LossOp(&frame.Loss{}), holdfast.ErrInvalid},
+		{1, root(), nil},
+		{3, frame.LossOp(&frame.Loss{}), nil},
+		{3, root(), nil},
+		{2, root(), holdfast.ErrInvalid},
+		{4, root(), holdfast.ErrInvalid},
+		{3, frame.LossOp(&frame.Loss{}), holdfast.ErrInvalid},
 		{4, frame.LossOp(&frame.Loss{Common: 4}), holdfast.ErrInvalid},
 	} {
 		c := &frame.Change{Account: 1, Epoch: v.epoch, Seq: holdfast.Seq(min(i, 3) + 1), Term: holdfast.Term{Number: 1}, Ops: []frame.Op{v.op}}
