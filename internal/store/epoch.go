@@ -108,10 +108,10 @@ func (r *Reader) LastBefore(a holdfast.AccountID, number uint64) (holdfast.Seq, 
 	return seq, nil
 }
 
-// Had reports whether a member of a collection ever had a body of this hash, up to now.
-func (r *Reader) Had(a holdfast.AccountID, c holdfast.CollectionID, name string, body holdfast.Hash) (had bool, err error) {
+// Had reports whether a member of a collection ever had this ETag, up to now.
+func (r *Reader) Had(a holdfast.AccountID, c holdfast.CollectionID, name, etag string) (had bool, err error) {
 	now, err := r.c.resource(a, c, name, Newest)
-	if err == nil && (now == nil || now.Body != body) {
+	if err == nil && (now == nil || now.ETag() != etag) {
 		err = r.c.each("SELECT thin FROM history WHERE account_id = ?1 AND collection_id = ?2 AND name = ?3",
 			[]any{int64(a), int64(c), name}, func(read func(...any) error) error {
 				var thin []byte
@@ -122,7 +122,7 @@ func (r *Reader) Had(a holdfast.AccountID, c holdfast.CollectionID, name string,
 				if _, _, err := parseThin(thin, &v); err != nil {
 					return err
 				}
-				had = v.Body == body
+				had = v.ETag() == etag
 				return nil
 			})
 	} else {

@@ -62,7 +62,7 @@ func TestEpochs(t *testing.T) {
 		t.Errorf("no later epoch: got %v, want ErrNotFound", err)
 	}
 	for body, want := range map[string]bool{"1": true, "2": true, "3": false} {
-		if got, err := r.Had(1, 2, "x", hashBody([]byte(body))); err != nil || got != want {
+		if got, err := r.Had(1, 2, "x", holdfast.ETag(hashBody([]byte(body)))); err != nil || got != want {
 			t.Errorf("had %q: %v, %v; want %v", body, got, err, want)
 		}
 	}
