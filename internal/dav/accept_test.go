@@ -91,6 +91,21 @@ func TestClient30AcceptedLoss(t *testing.T) {
 	s.do("PUT", book+"b.vcf", card("b", "late"), "If-Match: "+kept).want(412)
 	s.do("PUT", book+"b.vcf", card("b", "late"), `If-Match: "another-server"`).want(412)
 	s.do("DELETE", book+"b.vcf", "", "If-Match: "+etagA).want(412)
+	// A calendar that nobody deleted is not "gone": on 404 DAVx5 drops it with all that is in it. One that was deleted is.
+	for _, path := range []string{"/dav/anna/lost/", "/dav/anna/lost"} {
+		s.propfind(path, "0", "<D:resourcetype/>").want(503)
+		s.sync(path, token, 0).want(503)
+	}
+	s.do("PUT", "/dav/anna/lost/x.ics", event("x", "20260301T100000Z", "x"), `If-None-Match: *`).want(503)
+	s.do("MKCALENDAR", "/dav/anna/lost/", "").want(201)
+	m := s.sync("/dav/anna/lost/", strings.Split(token, "?")[0]+"?collection=ffff", 0).multi()
+	if len(m.hrefs()) != 0 || m.Token == "" {
+		t.Errorf("a token of the lost calendar in its successor: %v", m.hrefs())
+	}
+	s.do("DELETE", "/dav/anna/lost/", "").want(204)
+	s.propfind("/dav/anna/lost/", "0", "<D:resourcetype/>").want(404)
+	s.propfind("/dav/anna/contacts/none.vcf", "0", "<D:getetag/>").want(404)
+	s.as("ben", "PROPFIND", "/dav/ben/none/", nil, "Depth: 0").want(404)
 	// An account without an accepted loss is as ever.
 	s.as("ben", "PUT", "/dav/ben/contacts/x.vcf", strings.NewReader(card("x", "1"))).want(201)
 	s.as("ben", "PUT", "/dav/ben/contacts/x.vcf", strings.NewReader(card("x", "2")), "If-Match: "+etagA).want(412)

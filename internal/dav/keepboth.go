@@ -181,3 +181,36 @@ func ending(raw []byte) string {
 	}
 	return "\n"
 }
+
+// findListed is find for what devices list. A calendar or address book that was made in a lost range is
+// missing, but nobody deleted it: a device that is told 404 drops it with all that is in it (A2).
+func (q *request) findListed(v *ledger.View) (*target, error) {
+	t, err := find(v, q.path)
+	if errors.Is(err, errNotFound) {
+		if lost := q.mayBeLost(v); lost != nil {
+			return nil, lost
+		}
+	}
+	return t, err
+}
+
+// mayBeLost returns ErrFenced, so that the device waits, if the account has an accepted loss and the path
+// leads into a collection of the home that is missing and that its history never had.
+func (q *request) mayBeLost(v *ledger.View) error {
+	if v.Head().Epoch < 2 || len(q.path.segs) < 2 || q.path.segs[0] != q.who.Name {
+		return nil
+	}
+	name := q.path.segs[1]
+	_, err := v.Child(holdfast.Root, name)
+	if err == nil || !errors.Is(err, holdfast.ErrNotFound) {
+		return err
+	}
+	if _, err = v.Resource(holdfast.Root, name); err == nil || !errors.Is(err, holdfast.ErrNotFound) {
+		return err
+	}
+	had, err := v.HadChild(holdfast.Root, name)
+	if err != nil || had {
+		return err
+	}
+	return fmt.Errorf("a collection that is missing and was never deleted may have been lost: %w", holdfast.ErrFenced)
+}

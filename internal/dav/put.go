@@ -33,7 +33,11 @@ func put(q *request) error {
 		if err != nil {
 			return err
 		}
-		parent = t.coll
+		if parent = t.coll; parent == nil {
+			if err := q.mayBeLost(v); err != nil {
+				return err
+			}
+		}
 		return putPlace(q, t)
 	})
 	if err != nil {

@@ -134,6 +134,17 @@ func (r *Reader) Had(a holdfast.AccountID, c holdfast.CollectionID, name, etag s
 	return had, nil
 }
 
+// HadChild reports whether a collection of a name was ever directly below parent and is not there any more.
+func (r *Reader) HadChild(a holdfast.AccountID, parent holdfast.CollectionID, name string) (bool, error) {
+	var n int64
+	had, err := r.c.row("SELECT 1 FROM collection_history WHERE account_id = ?1 AND parent = ?2 AND name = ?3 LIMIT 1",
+		[]any{int64(a), int64(parent), name}, &n)
+	if err != nil {
+		return false, fmt.Errorf("look for a former collection %q of account %s: %w", name, a, err)
+	}
+	return had, nil
+}
+
 // derived are the tables that Rewind empties of an account and fills again.
 var derived = []string{"epoch", "resource", "history", "changed", "collection", "collection_history"}
 
