@@ -15,6 +15,7 @@ import (
 type statusCommand struct {
 	dataFlag
 	jsonFlag
+	Quiet bool `short:"q" help:"Print one line for each trouble and nothing else: for cron and monitoring."`
 }
 
 // Help teaches.
@@ -22,11 +23,17 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open. 1: it is not, or nothing could be found out.
+Exit code 0: the fence is open, no account is closed, every copy is complete and answers. 1: not so, or nothing could
+be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no
+trouble here: ask your supervisor, or let --quiet fail together with: curl -fsS http://127.0.0.1:8480/readyz
 
   holdfast status --data /srv/holdfast
+  holdfast status --quiet --data /srv/holdfast || echo "look at it"
   holdfast status --json --data /srv/holdfast`
 }
+
+// errTroubles makes the exit code of status 1; what is wrong has been printed.
+var errTroubles = errors.New("not everything is as it should be")
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
@@ -38,13 +45,28 @@ func (c *statusCommand) Run(s *streams) error {
 		return err
 	}
 	print := printStatus
-	if c.JSON {
+	switch {
+	case c.JSON:
 		print = func(w io.Writer, st *server.Status) error { return printJSON(w, st) }
+	case c.Quiet:
+		print = printTroubles
 	}
 	if err := print(s.out, &st); err != nil {
 		return err
 	}
-	return openOr(&st)
+	if len(st.Troubles()) > 0 {
+		return errTroubles
+	}
+	return nil
+}
+
+func printTroubles(w io.Writer, st *server.Status) error {
+	for _, t := range st.Troubles() {
+		if _, err := fmt.Fprintln(w, t); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	return nil
 }
 
 func openOr(st *server.Status) error {
@@ -92,6 +114,10 @@ const complete = "complete"
 func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 	if m.State != complete {
 		fmt.Fprintf(w, "Mirror    %s in %s: NOT COMPLETE\n          Why: %s\n", m.Name, m.Path, m.State)
+		return
+	}
+	if m.Silent > 0 {
+		fmt.Fprintf(w, "Mirror    %s in %s: DOES NOT ANSWER, its file system hangs; writes wait for it\n", m.Name, m.Path)
 		return
 	}
 	if m.FreeBytes < 0 {

@@ -45,6 +45,7 @@ type Mirror struct {
 type Config struct {
 	ServerID holdfast.ServerID
 	Mirrors  []Mirror
+	Witness  string // absolute path of the head witness; empty: none
 
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown
@@ -60,6 +61,8 @@ type Config struct {
 	MaxUpload       int64 // bytes of one request body
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
+
+	Watch // metrics, alerts, heartbeat
 }
 
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
@@ -72,6 +75,7 @@ func Default() *Config {
 		MaxUpload:       16 << 30,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
+		Watch:           defaultWatch,
 	}
 }
 
