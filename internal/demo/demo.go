@@ -28,9 +28,11 @@ type Config struct {
 	Out          io.Writer // the timeline, for people
 	Log          *slog.Logger
 
-	sizes [kinds]int             // things of each kind; zero: chosen by Quick and by the scenario
-	beat  time.Duration          // between two acts of one person; zero: 25 ms
-	plant map[moment]func(*show) // tests: what else happens
+	sizes    [kinds]int             // things of each kind; zero: chosen by Quick and by the scenario
+	beat     time.Duration          // between two acts of one person; zero: 25 ms
+	limit    time.Duration          // of the whole show: a server that has not healed by then has not healed; zero: 55 s
+	patience time.Duration          // with a server that should open; zero: 20 s
+	plant    map[moment]func(*show) // tests: what else happens
 }
 
 // How many things of each kind there are.
@@ -39,9 +41,6 @@ var (
 	allSizes   = [kinds]int{250, 150, 40, 30} // of each scenario when all are shown
 	quickSizes = [kinds]int{80, 50, 15, 15}
 )
-
-// limit bounds a whole show: a server that has not healed by then has not healed.
-const limit = 55 * time.Second
 
 // Run shows a scenario and returns its verdict. An error means that the show could not be held or
 // was cut short by ctx; a loss is not an error but a verdict that is not Good. ErrNotFound: there is no
@@ -54,7 +53,11 @@ func Run(ctx context.Context, cfg Config) (*Verdict, error) {
 	if err := cfg.check(sc); err != nil {
 		return nil, err
 	}
-	cfg.fill()
+	return run(ctx, sc, cfg)
+}
+
+func run(ctx context.Context, sc Scenario, cfg Config) (*Verdict, error) {
+	cfg.fill(sc)
 	dir, err := stage(cfg.Keep)
 	if err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func Run(ctx context.Context, cfg Config) (*Verdict, error) {
 	if cfg.Keep == "" {
 		defer func() { _ = os.RemoveAll(dir) }() // a temporary directory left behind harms nobody
 	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, cfg.limit)
 	defer cancel()
 	s := newShow(limited, sc, cfg, dir)
 	defer s.close()
@@ -133,18 +136,31 @@ func (cfg *Config) check(sc Scenario) error {
 	return nil
 }
 
-func (cfg *Config) fill() {
+func (cfg *Config) fill(sc Scenario) {
 	if cfg.Seed == 0 {
 		cfg.Seed = 1
 	}
 	if cfg.sizes == [kinds]int{} {
-		cfg.sizes = fullSizes
-		if cfg.Quick {
+		switch {
+		case cfg.Quick:
 			cfg.sizes = quickSizes
+		case sc.full != [kinds]int{}:
+			cfg.sizes = sc.full
+		default:
+			cfg.sizes = fullSizes
 		}
 	}
 	if cfg.beat == 0 {
 		cfg.beat = 25 * time.Millisecond
+	}
+	if cfg.limit == 0 {
+		cfg.limit = 55 * time.Second
+		if cfg.sizes == sc.full {
+			cfg.limit = 4 * time.Minute
+		}
+	}
+	if cfg.patience == 0 {
+		cfg.patience = 20 * time.Second
 	}
 	if cfg.Out == nil {
 		cfg.Out = io.Discard

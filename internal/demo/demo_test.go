@@ -22,12 +22,15 @@ type shown struct {
 	text string // the timeline
 }
 
-// showAll holds one show of each scenario, all at once since they mostly wait, each with little in it.
-func showAll(t *testing.T, change func(i int, cfg *Config)) []shown {
+// showAll holds one show of each scenario, all at once since they mostly wait, each with little in it. Where
+// one stands for the others, a short run shows every third.
+func showAll(t *testing.T, alike bool, change func(i int, cfg *Config)) []shown {
 	t.Helper()
 	var all []shown
-	for _, sc := range Scenarios() {
-		all = append(all, shown{sc: sc})
+	for i, sc := range Scenarios() {
+		if !alike || !testing.Short() || i%3 == 0 {
+			all = append(all, shown{sc: sc})
+		}
 	}
 	var g sync.WaitGroup
 	for i := range all {
@@ -50,7 +53,7 @@ func showAll(t *testing.T, change func(i int, cfg *Config)) []shown {
 // that delete what a listing lacks: faults 3, 5, 9, 10, 11, 14, 17, 18, 20, 26.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	for _, s := range showAll(t, func(int, *Config) {}) {
+	for _, s := range showAll(t, false, func(int, *Config) {}) {
 		t.Run(s.sc.Name, func(t *testing.T) {
 			t.Log("\n" + s.text)
 			if s.err != nil {
@@ -77,7 +80,7 @@ func TestScenarios(t *testing.T) {
 // devices: else it would not show what the fence is for.
 func TestWithoutFence(t *testing.T) {
 	t.Parallel()
-	for _, s := range showAll(t, func(_ int, cfg *Config) { cfg.WithoutFence = true }) {
+	for _, s := range showAll(t, true, func(_ int, cfg *Config) { cfg.WithoutFence = true }) {
 		t.Run(s.sc.Name, func(t *testing.T) {
 			if s.sc.OnlyFenced() {
 				if !errors.Is(s.err, holdfast.ErrInvalid) {
@@ -104,7 +107,7 @@ func TestWithoutFence(t *testing.T) {
 func TestLiesAreNoticed(t *testing.T) {
 	t.Parallel()
 	lie := func(i int) string { return []string{"drop", "alter"}[i%2] }
-	for i, s := range showAll(t, func(i int, cfg *Config) { cfg.Lie = lie(i) }) {
+	for i, s := range showAll(t, true, func(i int, cfg *Config) { cfg.Lie = lie(i) }) {
 		t.Run(s.sc.Name+" "+lie(i), func(t *testing.T) {
 			if s.err != nil {
 				t.Fatal(s.err)

@@ -40,7 +40,7 @@ func stand(t *testing.T, names ...string) (*faulty, *journal, []*device) {
 	t.Helper()
 	ctx := t.Context()
 	cfg := Config{}
-	cfg.fill()
+	cfg.fill(table[0])
 	h, err := newHost(ctx, t.TempDir(), cfg, nil)
 	if err != nil {
 		t.Fatalf("start server: %v", err)

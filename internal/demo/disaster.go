@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,9 +127,11 @@ func (s *show) lastSegment() (name string, size int64, err error) {
 	return "", 0, fmt.Errorf("segment with frames: %w", holdfast.ErrNotFound)
 }
 
-// waitOpen waits until the server serves and every device was told so.
+// waitOpen waits until the server serves.
 func (s *show) waitOpen() error {
-	if err := s.host.ledger.WaitOpen(s.ctx); err != nil {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.patience)
+	defer cancel()
+	if err := s.host.ledger.WaitOpen(ctx); err != nil {
 		return fmt.Errorf("wait for the server: %w", err)
 	}
 	return nil

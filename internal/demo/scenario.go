@@ -15,12 +15,14 @@ type Scenario struct {
 	Others  string // what a server without a fence makes of it
 	Rows    []int  // of the design's table of faults, those that it plays
 
-	night    bool    // last night's copy of all files is needed
-	quiet    bool    // nobody writes while it happens
-	returns  string  // for the verdict: how the server comes back
-	disaster []act   // in this order, while people write
-	unfenced []act   // the same for a server without a fence; none: there is nothing to show
-	expect   []check // beside: nothing is lost, and no answer was false
+	night    bool       // last night's copy of all files is needed
+	quiet    bool       // nobody writes while it happens
+	ordered  bool       // a device orders it: the server is right to obey
+	full     [kinds]int // how many things of each kind there are when it is shown alone; zero: as usual
+	returns  string     // for the verdict: how the server comes back
+	disaster []act      // in this order, while people write
+	unfenced []act      // the same for a server without a fence; none: there is nothing to show
+	expect   []check    // beside: nothing is lost, and no answer was false
 }
 
 // act is something that happens. An error means that the show cannot go on.
@@ -91,6 +93,17 @@ var table = []Scenario{
 		unfenced: []act{(*show).startSecond, (*show).bothRun, (*show).leaveFirst},
 		expect:   []check{(*show).oneAcknowledged},
 	},
+	{
+		Name:     "ransom",
+		Summary:  "one device overwrites 9 things of 10 with garbage and deletes the rest; the other devices obey; then it is undone",
+		Others:   "it keeps no versions: what was overwritten is gone everywhere",
+		Rows:     []int{20},
+		quiet:    true,
+		ordered:  true,
+		full:     [kinds]int{8000, 1500, 460, 50},
+		returns:  "undone",
+		disaster: []act{(*show).ransom, (*show).phonesObey, (*show).putBack},
+	},
 }
 
 // Scenarios lists what can be shown.
@@ -112,6 +125,14 @@ var faults = map[int]string{
 
 // OnlyFenced reports that a server without a fence has nothing to show here; Others says why.
 func (sc *Scenario) OnlyFenced() bool { return len(sc.unfenced) == 0 }
+
+// expected returns all that must be so in the end.
+func (sc *Scenario) expected() []check {
+	if sc.ordered {
+		return sc.expect
+	}
+	return append([]check{(*show).answeredTruly}, sc.expect...)
+}
 
 // Faults returns the rows with their names: `10 rm -rf while running, 26 ...`.
 func (sc *Scenario) Faults() string {

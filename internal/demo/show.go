@@ -128,7 +128,9 @@ func (s *show) happen() error {
 	s.at(afterDisaster)
 	s.until(5*time.Second, func() bool { return s.watch.answersTruly() && s.inTouch(s.watch.began) })
 	people()
-	s.say("people", "have stopped writing; the devices finish their syncs")
+	if !s.sc.quiet {
+		s.say("people", "have stopped writing; the devices finish their syncs")
+	}
 	return s.ctx.Err()
 }
 
@@ -243,7 +245,12 @@ func clip(text string, most int) string {
 func (s *show) nightDir(name string) string { return filepath.Join(s.dir, "last-night", name) }
 
 // first is how many things of a kind are there before the disaster approaches; the rest is written around it.
-func (s *show) first(k kind) int { return s.cfg.sizes[k] * 4 / 5 }
+func (s *show) first(k kind) int {
+	if s.sc.quiet {
+		return s.cfg.sizes[k]
+	}
+	return s.cfg.sizes[k] * 4 / 5
+}
 
 // owner says on which device thing n of a kind is made and edited.
 func (s *show) owner(k kind, n int) int { return (n + int(k)) % len(s.devices) }
@@ -318,7 +325,7 @@ func (s *show) settle() {
 	const still = 2 * time.Second
 	from, moved := time.Now(), time.Now()
 	last := ""
-	for s.ctx.Err() == nil && time.Since(s.start) < limit-10*time.Second {
+	for s.ctx.Err() == nil && time.Since(s.start) < s.cfg.limit-10*time.Second {
 		s.pause(50 * time.Millisecond)
 		done, now := s.settled(from)
 		if now != last {
@@ -358,7 +365,7 @@ func (s *show) inTouch(t time.Time) bool {
 // collections and syncs twice more, a new phone signs in, and all is compared.
 func (s *show) conclude() {
 	if !s.cfg.WithoutFence {
-		for _, expected := range append([]check{(*show).answeredTruly}, s.sc.expect...) {
+		for _, expected := range s.sc.expected() {
 			if p := expected(s); p != "" {
 				s.problem("%s", p)
 			}

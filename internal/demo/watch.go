@@ -55,16 +55,13 @@ func (w *watch) look(ctx context.Context) {
 		return
 	}
 	want := w.show.journal.snapshotOne(w.path)
-	if text := w.judge(err == nil && want.fine(sha256.Sum256(body(a))), status(err)); text != "" {
+	good, n := false, status(err)
+	if err == nil {
+		good, n = want.fine(sha256.Sum256(a.body)), http.StatusOK
+	}
+	if text := w.judge(good, n); text != "" {
 		w.show.say("server", "%s", text)
 	}
-}
-
-func body(a *answer) []byte {
-	if a == nil {
-		return nil
-	}
-	return a.body
 }
 
 // judge counts an answer and returns what is new about it.
@@ -95,7 +92,7 @@ func (w *watch) judge(good bool, status int) (text string) {
 		return ""
 	}
 	w.status = status
-	return fmt.Sprintf("answers %s to a contact it has acknowledged", answerWords(status))
+	return fmt.Sprintf("answers %s to a contact that it has acknowledged", answerWords(status))
 }
 
 // noAnswer is the status of a connection that was cut.
@@ -109,6 +106,8 @@ func answerWords(n int) string {
 		return `404, "there is no such thing",`
 	case noAnswer:
 		return "nothing"
+	case http.StatusOK:
+		return "something else"
 	}
 	return fmt.Sprintf("%d, %q,", n, http.StatusText(n))
 }
