@@ -35,6 +35,7 @@ type commands struct {
 	Device  deviceCommand  `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`
 	Mirror  mirrorCommand  `cmd:"" help:"List, read and check a mirror, also without a server."`
+	Scrub   scrubCommand   `cmd:"" help:"Read all copies again and heal what is damaged."`
 	Config  configCommand  `cmd:"" help:"Check and explain the settings."`
 	Demo    DemoCmd        `cmd:"" help:"See a server lose its store, and nothing else."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -25,9 +25,12 @@ func (l *Ledger) keep(ctx context.Context) {
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	scrubDone := make(chan struct{})
+	go func() { defer close(scrubDone); l.scrub.run(hctx) }()
 	l.keepServing(ctx)
 	stopHeads()
 	<-headsDone
+	<-scrubDone
 	closeBuckets(l, append(l.buckets, l.blobs.home))
 }
 
@@ -203,6 +206,7 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	}
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
+	l.logs = s.logs
 	closeBuckets(l, old)
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {

@@ -53,6 +53,7 @@ type Config struct {
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
 	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
 
@@ -98,7 +99,8 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
-	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+	scrub    *scrubber
+	alarm    chan error // what a reader or the watch saw: the store or a claim may be false
 
 	// The keeper's own.
 	unused  holdfast.Term   // claimed in every mirror, no log of it begun
@@ -114,7 +116,8 @@ type Ledger struct {
 	db        *sharedStore  // nil while closed
 	mirrors   []*mirror.Mirror
 	buckets   []*dir.Dir
-	positions []uint64 // of each mirror's log when the durable heads last moved
+	logs      []*mirror.Log // of the session that is served, in the order of mirrors
+	positions []uint64      // of each mirror's log when the durable heads last moved
 	term      holdfast.Term
 	paths     *paths
 	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
@@ -213,6 +216,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	for _, m := range cfg.Mirrors {
 		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
 	}
+	l.scrub = newScrubber(l)
 	go l.keep(kctx)
 	return l, nil
 }

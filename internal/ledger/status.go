@@ -29,6 +29,7 @@ type Status struct {
 	Witness   *WitnessStatus `json:"witness,omitempty"`
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
+	Scrub     *ScrubStatus   `json:"scrub,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
 }
 
@@ -59,6 +60,7 @@ type HealStatus struct {
 // Status returns the state of the fence and of every copy.
 func (l *Ledger) Status() Status {
 	s := l.status()
+	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		if n, err := durable.FreeOf(l.cfg.FS, s.Mirrors[i].Path); err == nil {
 			s.Mirrors[i].FreeBytes = n

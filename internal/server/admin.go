@@ -51,6 +51,12 @@ type (
 		Password string   `json:"password"`
 		URLs     []string `json:"urls"` // where to connect it, best first
 	}
+	// ScrubRequest asks for a scrub (Start), or only how far it is.
+	ScrubRequest struct {
+		Start bool             `json:"start,omitempty"`
+		Only  string           `json:"only,omitempty"` // store, mirrors, blobs; empty: all
+		Mode  ledger.ScrubMode `json:"mode,omitempty"`
+	}
 	// Nothing is an empty request or answer.
 	Nothing struct{}
 )
@@ -74,6 +80,14 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 func (d *Dir) operations() map[string]operation {
 	return map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
+		"scrub": op(func(_ context.Context, in ScrubRequest) (*ledger.ScrubStatus, error) {
+			if in.Start {
+				if err := d.Ledger.Scrub(in.Only, in.Mode); err != nil {
+					return nil, err
+				}
+			}
+			return d.Ledger.Status().Scrub, nil
+		}),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
