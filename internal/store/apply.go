@@ -193,6 +193,14 @@ func (a *applier) finish(payload []byte, hash holdfast.Hash) error {
 			}
 		}
 	}
+	if a.t.fold {
+		return nil
+	}
+	return a.keepChange(payload, hash)
+}
+
+// keepChange writes the change itself.
+func (a *applier) keepChange(payload []byte, hash holdfast.Hash) error {
 	first := payload[:min(len(payload), partSize)]
 	if err := a.t.c.one("INSERT INTO change (account_id, seq, hash, term_number, term_random, time, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 		int64(a.c.Account), int64(a.c.Seq), hash[:], int64(a.c.Term.Number), int64(a.c.Term.Random), a.c.Time, first); err != nil {
