@@ -100,6 +100,7 @@ type Ledger struct {
 	fault    func(step string) error // tests: called before and after each durable step
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	scrub    *scrubber
+	jobs     chan *job  // for the committer, between two batches
 	alarm    chan error // what a reader or the watch saw: the store or a claim may be false
 
 	// The keeper's own.
@@ -208,7 +209,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),

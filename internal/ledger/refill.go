@@ -30,6 +30,10 @@ func (p *proof) shipTails(ctx context.Context) error {
 				if errors.As(err, &own) {
 					return err
 				}
+				if errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal) { // F8: it concerns nobody else
+					p.close(a, fmt.Sprintf("mirror %s lacks changes from %d on, and the store does not give them: %s", m.Name(), from+holdfast.Seq(n), err))
+					continue
+				}
 				return storeError("read tail", err)
 			}
 			p.report.shipped(m.Name(), n)

@@ -40,13 +40,14 @@ type scrubber struct {
 	l    *Ledger
 	wake [2]chan struct{} // one for each lane: there is something to do, or a pause is over
 
-	mu     sync.Mutex // guards all below
-	state  scrubState
-	saved  time.Time
-	asked  map[string]ScrubMode // laps that somebody asked for, by name
-	doing  map[string]bool      // laps that are being read
-	always bool                 // not only when somebody asks
-	fault  error                // why the last lap ended early
+	mu       sync.Mutex                  // guards all below
+	suspects map[holdfast.AccountID]bool // whose rows met a reader or a writer with damage
+	state    scrubState
+	saved    time.Time
+	asked    map[string]ScrubMode // laps that somebody asked for, by name
+	doing    map[string]bool      // laps that are being read
+	always   bool                 // not only when somebody asks
+	fault    error                // why the last lap ended early
 }
 
 func newScrubber(l *Ledger) *scrubber {
@@ -54,7 +55,10 @@ func newScrubber(l *Ledger) *scrubber {
 	if why != nil {
 		l.log.Warn("scrub begins anew", "err", why)
 	}
-	s := &scrubber{l: l, state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{}}
+	s := &scrubber{
+		l: l, state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{},
+		suspects: map[holdfast.AccountID]bool{},
+	}
 	for i := range s.wake {
 		s.wake[i] = make(chan struct{}, 1)
 	}
@@ -79,6 +83,7 @@ func (s *scrubber) run(ctx context.Context) {
 
 // parts names what a lane reads: the store first, so that what mirrors are compared with is good.
 func (s *scrubber) parts(lane int) (parts []*lap) {
+	mirrors := s.l.mirrorNames()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of := func(copyName, part string) { parts = append(parts, s.state.lap(copyName, part)) }
@@ -87,7 +92,7 @@ func (s *scrubber) parts(lane int) (parts []*lap) {
 	} else {
 		of(storeCopy, partBlobs)
 	}
-	for _, m := range s.l.mirrorNames() {
+	for _, m := range mirrors {
 		if lane == 0 {
 			of(m, partLog)
 		} else {
@@ -154,7 +159,9 @@ func (s *scrubber) ended(p *lap, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
-	delete(s.asked, p.name())
+	if len(s.suspects) == 0 || p.Part != partRows {
+		delete(s.asked, p.name())
+	}
 	delete(s.doing, p.name())
 	if err := s.save(); err != nil {
 		s.l.log.Warn("scrub", "err", err)
@@ -226,10 +233,26 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 			s.complete(p)
 			return nil
 		}
-		if ctx.Err() != nil || s.l.currentTerm() == c.term && !errors.Is(err, holdfast.ErrFenced) {
+		if errors.Is(err, errAgain) {
+			s.again(p)
+			continue
+		}
+		if ctx.Err() != nil || s.l.currentTerm() == c.term && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, errStoreGone) {
 			return fmt.Errorf("scrub %s: %w", p.name(), err)
 		}
 	}
+}
+
+// errAgain says that a lap found damage that only a reading of everything, at once, can judge.
+var errAgain = errors.New("all is to be read again")
+
+// again begins a lap anew, as fast as it can.
+func (s *scrubber) again(p *lap) {
+	s.mu.Lock()
+	p.Began = time.Time{}
+	s.asked[p.name()] = ScrubFull
+	s.mu.Unlock()
+	s.begin(p)
 }
 
 func (s *scrubber) begin(p *lap) {
@@ -281,6 +304,7 @@ type copies struct {
 	db      *sharedStore
 	mirrors []*mirror.Mirror
 	logs    []*mirror.Log
+	paths   *paths
 }
 
 // serving waits until the fence is open and returns the copies.
@@ -288,7 +312,7 @@ func (l *Ledger) serving(ctx context.Context) (*copies, error) {
 	for {
 		l.mu.RLock()
 		state, changed := l.state, l.changed
-		c := &copies{term: l.term, db: l.db, mirrors: l.mirrors, logs: l.logs}
+		c := &copies{term: l.term, db: l.db, mirrors: l.mirrors, logs: l.logs, paths: l.paths}
 		l.mu.RUnlock()
 		if state == fence.Open && c.db != nil && len(c.mirrors) == len(c.logs) {
 			return c, nil

@@ -347,12 +347,12 @@ func (l *Ledger) refillLog(ctx context.Context, name string, frames []mirror.Fra
 	})
 }
 
-// isShut reports whether an account's own fence is closed.
+// isShut reports whether an account's own fence is closed by more than damage of the store.
 func (l *Ledger) isShut(a holdfast.AccountID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	_, ok := l.shut[a]
-	return ok
+	why, ok := l.shut[a]
+	return ok && why != mending && why != unmended
 }
 
 // closeAccount closes the fence of one account while the others are served.

@@ -55,6 +55,9 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 			return nil
 		case err := <-s.ledger.alarm:
 			return err
+		case j := <-s.ledger.jobs:
+			j.done <- j.do(s)
+			continue
 		case err := <-shipped:
 			shipped <- err // for serve, which waits for the shipper's end
 			return err

@@ -88,6 +88,41 @@ func (au *Audit) Close() error {
 	return err
 }
 
+// Accounts returns the heads that the rows of all accounts have, damaged or not.
+func (au *Audit) Accounts() (heads []holdfast.AccountHead, err error) {
+	err = au.c.each("SELECT account_id, epoch, seq, hash FROM main.account ORDER BY account_id", nil, func(read func(...any) error) error {
+		var h holdfast.AccountHead
+		var a int64
+		var hash []byte
+		if err := read(&a, &h.Epoch, &h.Head.Seq, &hash); err != nil {
+			return err
+		}
+		h.Account = holdfast.AccountID(a)
+		copy(h.Head.Hash[:], hash)
+		heads = append(heads, h)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit store: %w", err)
+	}
+	return heads, nil
+}
+
+// Intact reads all derived rows of an account. ErrCorrupt: a page of them is not what was written.
+func (r *Reader) Intact(a holdfast.AccountID) error {
+	for name, columns := range derivedTables {
+		row := make([]any, strings.Count(columns, ",")+1)
+		for i := range row {
+			row[i] = new(sql.RawBytes)
+		}
+		err := r.c.each("SELECT "+columns+" FROM "+name+" WHERE account_id = ?1", []any{int64(a)}, func(read func(...any) error) error { return read(row...) })
+		if err != nil {
+			return fmt.Errorf("read %s of account %s: %w", name, a, err)
+		}
+	}
+	return nil
+}
+
 // Verdict is what an audit found of one account.
 type Verdict struct {
 	Head    holdfast.Head // that the changes were folded to
