@@ -38,6 +38,7 @@ type Status struct {
 	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
 	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus    `json:"heals,omitempty"`
+	Scrub     *ScrubStatus    `json:"scrub,omitempty"`
 	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
 	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
 	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
@@ -102,6 +103,7 @@ func (s *Status) Troubles() []string {
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
+	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)

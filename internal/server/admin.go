@@ -53,6 +53,12 @@ type (
 		Password string   `json:"password"`
 		URLs     []string `json:"urls"` // where to connect it, best first
 	}
+	// ScrubRequest asks for a scrub (Start), or only how far it is.
+	ScrubRequest struct {
+		Start bool             `json:"start,omitempty"`
+		Only  string           `json:"only,omitempty"` // store, mirrors, blobs; empty: all
+		Mode  ledger.ScrubMode `json:"mode,omitempty"`
+	}
 	// Nothing is an empty request or answer.
 	Nothing struct{}
 )
@@ -85,6 +91,14 @@ func (d *Dir) ownOperations() map[string]operation {
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
 		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
 			return alert.Test(ctx, d.alertConfig()), nil
+		}),
+		"scrub": op(func(_ context.Context, in ScrubRequest) (*ledger.ScrubStatus, error) {
+			if in.Start {
+				if err := d.Ledger.Scrub(in.Only, in.Mode); err != nil {
+					return nil, err
+				}
+			}
+			return d.Ledger.Status().Scrub, nil
 		}),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)

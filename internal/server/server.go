@@ -115,6 +115,7 @@ func (s *server) start(ctx context.Context) error {
 	}
 	s.notify = newNotifier(s.log)
 	s.notify.ready(s.dir.Ledger)
+	s.dir.Ledger.KeepScrubbing()
 	s.log.Info("serving", "listeners", len(s.listeners), "tls", s.tls != nil)
 	if s.cfg.Ready != nil {
 		s.cfg.Ready(s.dir.urls)
