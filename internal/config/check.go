@@ -34,6 +34,11 @@ func (c *Config) Check() error {
 			}
 		}
 	}
+	for _, m := range c.Mirrors {
+		if c.Witness != "" && (Inside(m.Path, c.Witness) || Inside(c.Witness, m.Path)) {
+			bad(holdfast.ErrDenied, "the witness lies inside mirror %s or around it: that is no third place", m.Name)
+		}
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad(holdfast.ErrInvalid, "tls_cert and tls_key belong together")
 	}

@@ -45,6 +45,7 @@ type Mirror struct {
 type Config struct {
 	ServerID holdfast.ServerID
 	Mirrors  []Mirror
+	Witness  string // absolute path of the head witness; empty: none
 
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown

@@ -112,6 +112,9 @@ func (l *Ledger) keepHeads(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		if l.gate("heads"); ctx.Err() != nil {
+			return
+		}
 		err := l.writeHeads(ctx)
 		if err == nil {
 			said = ""

@@ -93,7 +93,7 @@ func (l *Ledger) noteDamage(err error) {
 		l.suspect = err
 	}
 	var inMirror *mirrorError
-	if errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrCorrupt) {
+	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
 		l.doubted[inMirror.name] = true
 	}
 }
@@ -169,6 +169,7 @@ func (l *Ledger) endSession(s *session, cause error) {
 			l.log.Warn("end log", "mirror", s.mirrors[i].Name(), "err", err)
 		}
 	}
+	s.third.close(l)
 	if cause == nil {
 		l.setState(fence.Closed, shuttingDown)
 		if err := l.writeHeads(context.Background()); err != nil {

@@ -49,6 +49,7 @@ type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
 	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
@@ -58,7 +59,8 @@ type Config struct {
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
-	vfs string // SQLite's name for FS; only the simulator sets it
+	vfs   string // SQLite's name for FS; only the simulator sets it
+	hooks hooks  // only the simulator sets any
 
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
@@ -125,8 +127,9 @@ type Ledger struct {
 	macKey    []byte
 	info      []MirrorStatus
 	heals     []HealStatus
-	foreign   int // sync tokens refused for a wrong MAC or server
-	conflicts int // times that another server owned the mirrors
+	third     *WitnessStatus // nil: none is configured
+	foreign   int            // sync tokens refused for a wrong MAC or server
+	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
 }
 
@@ -210,6 +213,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 	}
+	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
 		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
 	}
@@ -321,5 +325,9 @@ func (l *Ledger) tell(err error) {
 }
 
 func storeConfig(cfg Config) store.Config {
-	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	c := store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	if cfg.hooks.store != nil {
+		cfg.hooks.store(&c)
+	}
+	return c
 }

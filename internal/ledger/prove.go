@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,6 +38,10 @@ type proof struct {
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
+	l.gate("prove")
+	if l.cfg.hooks.proof != nil {
+		l.cfg.hooks.proof()
+	}
 	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
@@ -58,6 +61,9 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 
 func (p *proof) all(ctx context.Context) error {
 	if err := p.openMirrors(ctx); err != nil {
+		return err
+	}
+	if err := p.openWitness(ctx); err != nil {
 		return err
 	}
 	if err := p.claim(ctx); err != nil {
@@ -106,6 +112,9 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
+	if err := p.beginWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.session.look(ctx); err != nil {
 		return err
 	}
@@ -138,6 +147,7 @@ func (p *proof) abandon(cause error) {
 		}
 	}
 	closeBuckets(p.ledger, p.session.buckets)
+	p.session.third.close(p.ledger)
 	if p.session.db == nil || p.ledger.hasStore() {
 		return
 	}
@@ -193,7 +203,7 @@ func (p *proof) claim(ctx context.Context) error {
 		return nil
 	}
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
+	l.cfg.hooks.draw(random[:])
 	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
 	l.mu.Lock() // reads of a held server go on; they must not take our own next claim for somebody else's
 	l.term, l.mirrors = p.session.term, nil
@@ -419,9 +429,10 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
 	all = append(all, p.ledger.ownWitnesses()...)
+	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
-			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
 	for _, w := range all {
@@ -445,7 +456,7 @@ func (l *Ledger) ownWitnesses() []fence.Witness {
 	var all []fence.Witness
 	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
 		for _, h := range known {
-			all = append(all, witness(h, "this process"))
+			all = append(all, witnessOf(h, "this process"))
 		}
 	}
 	return all
@@ -460,7 +471,7 @@ func (p *proof) remember(w fence.Witness) {
 	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
-func witness(h holdfast.AccountHead, source string) fence.Witness {
+func witnessOf(h holdfast.AccountHead, source string) fence.Witness {
 	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
 }
 

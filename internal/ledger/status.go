@@ -27,6 +27,7 @@ type Status struct {
 	Changes   uint64         `json:"changes"`  // durable, of all accounts
 	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus `json:"mirrors"`
+	Witness   *WitnessStatus `json:"witness,omitempty"`
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
@@ -104,6 +105,10 @@ func (l *Ledger) status() Status {
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
 		Conflicts: l.conflicts, Changes: l.changes(),
 	}
+	if l.third != nil {
+		third := *l.third
+		s.Witness = &third
+	}
 	for i := range s.Mirrors {
 		if m := &s.Mirrors[i]; m.Missing == nil {
 			m.Changes = s.Changes // nothing was acknowledged without it
@@ -150,6 +155,18 @@ func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
 		return
 	}
 	s.ID, s.State, s.Missing = m.ID(), "complete", nil
+}
+
+// sharesDisk reports whether a place lies on the disk of the store or of a mirror.
+func (l *Ledger) sharesDisk(path string) bool {
+	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
+	for _, m := range l.cfg.Mirrors {
+		if err == nil && same {
+			return true
+		}
+		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
+	}
+	return err == nil && same
 }
 
 // progress tells of a long heal.

@@ -38,7 +38,7 @@ type Dir struct {
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Log: log}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, Log: log}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}
