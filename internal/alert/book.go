@@ -18,7 +18,7 @@ type Message struct {
 	At       time.Time `json:"at"`
 	Server   string    `json:"server_id"`
 	URL      string    `json:"public_url,omitempty"`
-	Kind     string    `json:"kind"`   // fence, accounts, mirror, healed, damage, mass-change, test
+	Kind     string    `json:"kind"`   // fence, accounts, mirror, witness, healed, damage, mass-change, test
 	Phase    string    `json:"phase"`  // begins, lasts, over, happened
 	State    string    `json:"state"`  // of the fence: open, held, closed
 	Since    time.Time `json:"since"`  // when the trouble began, or the event was
@@ -197,6 +197,9 @@ func troubles(s *ledger.Status) map[string]*trouble {
 		case s.State == fence.Open.String() && !m.Complete():
 			add(key, string(ledger.EventMirror), 1, fmt.Sprintf("Mirror %s is not complete: %s", m.Name, m.State), "Run holdfast status. docs/runbooks/mirror.md")
 		}
+	}
+	if w := s.Witness; w != nil && w.State != "complete" && s.State == fence.Open.String() {
+		add("witness", "witness", 1, "The head witness is not complete: "+w.State, "Run holdfast status. Look for a failing disk in the third place")
 	}
 	return all
 }

@@ -87,6 +87,9 @@ func Examine(ctx context.Context, o Options) []Finding {
 	for _, m := range p.settings.Mirrors {
 		mirrors = append(mirrors, check{"mirror " + m.Name, func(context.Context) []Finding { return p.mirror(m) }})
 	}
+	if p.settings.Witness != "" {
+		mirrors = append(mirrors, check{"witness", p.witness})
+	}
 	mirrors = append(mirrors, check{"disks", p.disks})
 	all = append(all, p.each(ctx, mirrors)...)
 	return append(all, p.each(ctx, []check{

@@ -19,11 +19,12 @@ import (
 )
 
 const (
-	markerName = "holdfast-mirror.json" // docs/formats/mirror.md
-	headsName  = "heads"
-	maxSmall   = 64 << 10 // bytes of a small file that is read
-	leastFree  = 64 << 20 // bytes; near the 32 MiB that the ledger keeps free
-	littleFree = 2 << 30
+	markerName  = "holdfast-mirror.json"  // docs/formats/mirror.md
+	witnessName = "holdfast-witness.json" // docs/formats/witness.md
+	headsName   = "heads"
+	maxSmall    = 64 << 10 // bytes of a small file that is read
+	leastFree   = 64 << 20 // bytes; near the 32 MiB that the ledger keeps free
+	littleFree  = 2 << 30
 )
 
 const unmountedTodo = "if it lies on a disk of its own, mount that disk; create nothing in its place. docs/runbooks/mirror.md"
@@ -128,34 +129,42 @@ func kindOf(m *mount, path string) []Finding {
 
 // mirror looks at one mirror's place.
 func (p *patient) mirror(c config.Mirror) []Finding {
-	info, err := os.Stat(c.Path)
-	if err != nil || !info.IsDir() {
-		if err == nil {
-			err = errors.New("is a file")
-		}
-		return []Finding{bad(unmountedTodo, "%s: %v", c.Path, reason(err))}
+	return p.marked("mirror "+c.Name, c.Path, markerName)
+}
+
+// witness looks at the third place.
+func (p *patient) witness(context.Context) []Finding {
+	return p.marked("the head witness", p.settings.Witness, witnessName)
+}
+
+// marked looks at a place that has a marker file of ours. Without it the place is absent.
+func (p *patient) marked(what, path, file string) []Finding {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is a file")
+	}
+	if err != nil {
+		return []Finding{bad(unmountedTodo, "%s: %v", path, reason(err))}
 	}
 	var marker struct {
 		Server string `json:"server"`
-		Mirror string `json:"mirror"`
 	}
-	b, err := readSmall(filepath.Join(c.Path, markerName))
+	b, err := readSmall(filepath.Join(path, file))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return []Finding{bad(unmountedTodo, "%s has no %s, so the mirror is not there%s", c.Path, markerName, on(p.mountOf(c.Path)))}
+		return []Finding{bad(unmountedTodo, "%s has no %s, so it is not there%s", path, file, on(p.mountOf(path)))}
 	case err != nil:
-		return []Finding{bad("can the user that runs the server read it? Look at dmesg for disk errors", "%s: %v", c.Path, reason(err))}
+		return []Finding{bad("can the user that runs the server read it? Look at dmesg for disk errors", "%s: %v", path, reason(err))}
 	}
 	if err := json.Unmarshal(b, &marker); err != nil {
-		return []Finding{bad("holdfast mirror check; docs/runbooks/mirror.md", "the marker of %s cannot be read", c.Path)}
+		return []Finding{bad("look at dmesg for disk errors; docs/runbooks/mirror.md", "the marker %s of %s cannot be read", file, path)}
 	}
 	if marker.Server != p.settings.ServerID.String() {
-		return []Finding{bad("is another server's disk mounted here? docs/runbooks/mirror.md", "%s is a mirror of another server (%.32s)", c.Path, marker.Server)}
+		return []Finding{bad("is another server's disk mounted here? docs/runbooks/mirror.md", "%s belongs to another server (%.32q)", path, marker.Server)}
 	}
-	out := p.place("mirror "+c.Name, c.Path)
-	out = append(out, private(c.Path, info)...)
+	out := append(p.place(what, path), private(path, info)...)
 	if mine, err := os.Stat(p.Dir); err == nil && owner(mine) != owner(info) {
-		out = append(out, warn("chown it to the user that runs the server", "%s belongs to another user than %s", c.Path, p.Dir))
+		out = append(out, warn("chown it to the user that runs the server", "%s belongs to another user than %s", path, p.Dir))
 	}
 	return out
 }
@@ -167,6 +176,8 @@ func owner(i os.FileInfo) uint32 {
 	return 0
 }
 
+const diskTodo = "give each copy a disk of its own: docs/runbooks/mirror.md"
+
 // disks says whether copies share a disk.
 func (p *patient) disks(context.Context) []Finding {
 	type spot struct {
@@ -176,6 +187,9 @@ func (p *patient) disks(context.Context) []Finding {
 	spots := []spot{{"the store", p.Dir, nil}}
 	for _, m := range p.settings.Mirrors {
 		spots = append(spots, spot{"mirror " + m.Name, m.Path, nil})
+	}
+	if p.settings.Witness != "" {
+		spots = append(spots, spot{"the head witness", p.settings.Witness, nil})
 	}
 	var out []Finding
 	unknown, absent := false, false
@@ -189,12 +203,12 @@ func (p *patient) disks(context.Context) []Finding {
 		unknown = unknown || spots[i].disks == nil
 		for _, o := range spots[:i] {
 			if same, err := durable.SameDevice(durable.Disk, o.path, real); err == nil && same {
-				out = append(out, warn("put the mirror on a disk of its own; until then a dead disk takes both", "%s and %s lie on the same file system: that is one copy when the disk dies, not two", o.name, spots[i].name))
+				out = append(out, warn(diskTodo, "%s and %s lie on the same file system: when its disk dies both are gone", o.name, spots[i].name))
 				continue
 			}
 			for _, d := range spots[i].disks {
 				if slices.Contains(o.disks, d) {
-					out = append(out, warn("put the mirror on a disk of its own; until then a dead disk takes both", "%s and %s lie on the same disk (%s), in different partitions", o.name, spots[i].name, d))
+					out = append(out, warn(diskTodo, "%s and %s lie on the same disk (%s): when it dies both are gone", o.name, spots[i].name, d))
 				}
 			}
 		}

@@ -83,6 +83,9 @@ func (s *Status) Troubles() []string {
 			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
 		}
 	}
+	if w := s.Witness; w != nil && w.State != "complete" {
+		all = append(all, "the head witness is not complete: "+w.State)
+	}
 	return all
 }
 

@@ -37,6 +37,12 @@ var statusNumbers = []number{
 	total("holdfast_term_conflicts_total", "Times since the start that another server was found to own the mirrors.", func(s *ledger.Status) float64 { return float64(s.Conflicts) }),
 	total("holdfast_heals_total", "Times since the start that the store was healed from a mirror.", func(s *ledger.Status) float64 { return float64(len(s.Heals)) }),
 	total("holdfast_foreign_tokens_total", "Sync tokens refused since the start for a wrong signature or server.", func(s *ledger.Status) float64 { return float64(s.Foreign) }),
+	gauge("holdfast_witness_complete", "1: the head witness in the third place is whole; absent without one.", func(s *ledger.Status) float64 {
+		if s.Witness == nil {
+			return -1
+		}
+		return truth(s.Witness.State == "complete")
+	}),
 }
 
 // copies counts what is whole at this moment.

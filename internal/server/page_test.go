@@ -24,7 +24,7 @@ func TestPage(t *testing.T) {
 			State: "open", Mirrors: mirror("complete"), Closed: []ledger.ClosedStatus{{Account: "00ab", Reason: "/mnt/secret"}},
 		}, "Some accounts have to wait"},
 	} {
-		got := string(page(publicStatus(c.status)))
+		got := string(page(publicStatus(c.status, nil)))
 		if !strings.Contains(got, c.want) || !strings.Contains(got, "<title>Holdfast: "+c.status.State) {
 			t.Errorf("%s: no %q in the page:\n%s", name, c.want, got)
 		}
