@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -228,7 +229,10 @@ func TestMetricsOfServer(t *testing.T) {
 	if len(socket) > maxSocketPath {
 		return // a deep temporary directory: TestAdminBesideAndWithout has the way
 	}
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}}
 	res, err := c.Get("http://admin/metrics")
 	if err != nil {
 		t.Fatal(err)
