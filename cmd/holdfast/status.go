@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/fence"
@@ -133,6 +134,8 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
+	case st.State == fence.Closed.String() && strings.Contains(st.Reason, "another server has taken over"):
+		return "leave this one stopped for good: the other one serves now. Only if it was replaced by mistake: stop the other one and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md"
 	case st.State == fence.Held.String():
 		return "mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"
 	case st.State != fence.Open.String() && slices.ContainsFunc(st.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != complete }):
