@@ -99,8 +99,9 @@ func TestTroublesOfParts(t *testing.T) {
 	s.Mirrors[0].Silent = time.Second
 	s.Mirrors = append(s.Mirrors, ledger.MirrorStatus{Name: "nas", State: "absent"})
 	s.Witness = &ledger.WitnessStatus{State: "damaged"}
+	s.Step, s.StepTook = "append", time.Minute
 	p.pass(2*time.Second, s)
-	p.want(t, "1s accounts begins open #1", "1s mirror begins open #1", "1s mirror begins open #1", "1s witness begins open #1")
+	p.want(t, "1s accounts begins open #1", "1s mirror begins open #1", "1s mirror begins open #1", "1s witness begins open #1", "1s write begins open #1")
 	if got := p.troubles["accounts"].Accounts; len(got) != maxAccounts {
 		t.Errorf("%d accounts are named", len(got))
 	}
@@ -120,13 +121,13 @@ func TestEvents(t *testing.T) {
 	}
 	p.want(t, "0s damage happened open #1", "15m0s damage happened open #901", "45m0s damage happened open #2701", "1h45m0s damage happened open #6301")
 	for _, e := range []ledger.Event{
-		{Kind: ledger.EventFence, Bad: true}, {Kind: ledger.EventAccount, Bad: true}, {Kind: ledger.EventMirror}, {Kind: ledger.EventHealed}, {Kind: "other", Bad: true},
+		{Kind: ledger.EventFence, Bad: true}, {Kind: ledger.EventAccount, Bad: true}, {Kind: ledger.EventMirror}, {Kind: "other", Bad: true},
 	} {
 		if got := p.event(p.now, e); len(got) > 0 {
 			t.Errorf("%+v was told: %+v", e, got)
 		}
 	}
-	for _, e := range []ledger.Event{{Kind: ledger.EventMirror, Bad: true}, {Kind: ledger.EventMassChange, Account: 7}} {
+	for _, e := range []ledger.Event{{Kind: ledger.EventMirror, Bad: true}, {Kind: ledger.EventHealed}, {Kind: ledger.EventMassChange, Account: 7}} {
 		if got := p.event(p.now, e); len(got) != 1 || (e.Account != 0) != (len(got[0].Accounts) == 1) {
 			t.Errorf("%+v was told as %+v", e, got)
 		}
@@ -139,16 +140,6 @@ func TestEvents(t *testing.T) {
 	if held := p.takeHeldBack(); n != maxHourly || held != 10*maxKinds-maxHourly || len(p.events) > maxKinds {
 		t.Errorf("%d told, %d held back, %d remembered", n, held, len(p.events))
 	}
-}
-
-// A heal that nobody saw is told once.
-func TestHealIsTold(t *testing.T) {
-	p := newScript(time.Minute)
-	s := state("open")
-	p.pass(5*time.Second, s)
-	s.Heals = []ledger.HealStatus{{At: p.now, Took: time.Second, Changes: 5, Report: "r.md"}}
-	p.pass(5*time.Second, s)
-	p.want(t, "5s healed happened open #1")
 }
 
 // The text of a mail is bounded by nothing but the ledger's words, and no word of them becomes a header.

@@ -90,3 +90,36 @@ func TestMirrorLag(t *testing.T) {
 	r.heads[person] = h
 	r.Ledger.mu.Unlock()
 }
+
+// TestStepUnderWay: a write that hangs in a step shows in the status while it hangs, and not after.
+func TestStepUnderWay(t *testing.T) {
+	r := newRig(t)
+	hold, held := make(chan struct{}), make(chan struct{})
+	r.Ledger.fault = func(step string) error {
+		if step == "before append" {
+			held <- struct{}{}
+			<-hold
+		}
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.put("x", "y"); err != nil {
+			t.Errorf("put: %v", err)
+		}
+	}()
+	<-held
+	if s := r.Status(); s.Step != "append" || s.StepTook <= 0 || s.Hangs() {
+		t.Errorf("under way: %q, %v", s.Step, s.StepTook)
+	}
+	close(hold)
+	<-done
+	if s := r.Status(); s.Step != "" || s.StepTook != 0 {
+		t.Errorf("after it: %q, %v", s.Step, s.StepTook)
+	}
+	hung := Status{State: "open", Step: "append", StepTook: 2 * hangsAfter}
+	if tr := hung.Troubles(); len(tr) != 1 || !strings.Contains(tr[0], "a write has waited for 30s (step append)") {
+		t.Errorf("troubles: %q", tr)
+	}
+}

@@ -34,6 +34,7 @@ var statusNumbers = []number{
 	gauge("holdfast_copies", "Copies that have every acknowledged change now: the store, unless the fence is closed, and complete mirrors.", copies),
 	gauge("holdfast_copies_required", "Copies that every acknowledgement waits for: the store and all required mirrors.", func(s *ledger.Status) float64 { return float64(1 + len(s.Mirrors)) }),
 	gauge("holdfast_term", "Number of this process's claim of the mirrors; it grows with each start and each outage.", func(s *ledger.Status) float64 { return float64(s.Term) }),
+	gauge("holdfast_step_under_way_seconds", "How long the step of the write path under way has taken so far; 0: none is.", func(s *ledger.Status) float64 { return s.StepTook.Seconds() }),
 	total("holdfast_term_conflicts_total", "Times since the start that another server was found to own the mirrors.", func(s *ledger.Status) float64 { return float64(s.Conflicts) }),
 	total("holdfast_heals_total", "Times since the start that the store was healed from a mirror.", func(s *ledger.Status) float64 { return float64(len(s.Heals)) }),
 	total("holdfast_foreign_tokens_total", "Sync tokens refused since the start for a wrong signature or server.", func(s *ledger.Status) float64 { return float64(s.Foreign) }),

@@ -15,7 +15,7 @@ func headline(p PublicStatus) string {
 	case p.Well:
 		return "All is well"
 	case p.State == fence.Open.String():
-		return "Served, but a copy is not complete"
+		return "Served, but a copy is missing or slow"
 	case p.State == fence.Held.String():
 		return "Reading works, writing has to wait"
 	}

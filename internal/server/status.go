@@ -48,6 +48,9 @@ func publicStatus(s ledger.Status, events []PublicEvent) PublicStatus {
 		State: s.State, Well: len(s.Troubles()) == 0, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes,
 		Copies: int(copies(&s)), Required: 1 + len(s.Mirrors), Mirrors: []PublicMirror{}, Events: events,
 	}
+	if !p.Well && s.State == fence.Open.String() {
+		p.Means = "Reading works. A copy is not complete or its disk does not answer; what devices send may have to wait."
+	}
 	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
 		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
 	}
