@@ -100,6 +100,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
+	printWitness(w, st.Witness)
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
 	}
@@ -131,6 +132,20 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 	}
 }
 
+// printWitness shows the third place, if there is one.
+func printWitness(w io.Writer, third *ledger.WitnessStatus) {
+	switch {
+	case third == nil:
+	case third.State != complete:
+		fmt.Fprintf(w, "Witness   in %s: NOT COMPLETE\n          Why: %s\n", third.Path, third.State)
+	default:
+		fmt.Fprintf(w, "Witness   in %s: complete\n", third.Path)
+		if third.SameDevice {
+			fmt.Fprintln(w, "          WARNING: it shares a disk with the data or a mirror; put it in a third place")
+		}
+	}
+}
+
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
@@ -142,6 +157,8 @@ func todo(st *server.Status) string {
 		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
 	case st.State != fence.Open.String():
 		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+	case st.Hangs():
+		return "look at dmesg and at network mounts: a disk does not answer; holdfast doctor says which mounts there are. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
 		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
 	}
@@ -155,6 +172,9 @@ func printFence(w io.Writer, st *server.Status) {
 	}
 	for _, a := range st.Closed {
 		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Account, a.Reason)
+	}
+	if st.Hangs() {
+		fmt.Fprintf(w, "          A write has waited for a disk for %s (step %s); others wait behind it.\n", st.StepTook.Round(time.Second), st.Step)
 	}
 	if t := todo(st); t != "" {
 		fmt.Fprintf(w, "To do     %s\n", t)
