@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ type Options struct {
 // patient is one look at a server's surroundings.
 type patient struct {
 	Options
+	there    bool           // the data directory is one
 	settings *config.Config // nil: cannot be read
 	conn     *server.Conn   // nil: no server runs
 	status   *server.Status // of the running server; nil: not known
@@ -74,15 +76,24 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	p := &patient{Options: o}
 	p.mounts = readMounts(filepath.Join(o.root, "proc/self/mountinfo"))
-	all := p.each(ctx, []check{{"data", p.data}})
-	if all[len(all)-1].Level == Problem {
+	all, late := p.each(ctx, []check{{"data", p.data}})
+	if late || !p.there {
 		return all
 	}
-	all = append(all, p.each(ctx, []check{{"settings", p.readSettings}, {"server", p.askServer}})...)
+	found, late := p.each(ctx, []check{{"settings", p.readSettings}, {"server", p.askServer}})
+	all = append(all, found...)
+	if late { // what was left behind may still set p's fields
+		return all
+	}
 	defer p.hangUp()
 	if p.settings == nil {
 		return all
 	}
+	return append(all, p.around(ctx)...)
+}
+
+// around looks at all that the settings name, and at the machine.
+func (p *patient) around(ctx context.Context) []Finding {
 	var mirrors []check
 	for _, m := range p.settings.Mirrors {
 		mirrors = append(mirrors, check{"mirror " + m.Name, func(context.Context) []Finding { return p.mirror(m) }})
@@ -91,8 +102,8 @@ func Examine(ctx context.Context, o Options) []Finding {
 		mirrors = append(mirrors, check{"witness", p.witness})
 	}
 	mirrors = append(mirrors, check{"disks", p.disks})
-	all = append(all, p.each(ctx, mirrors)...)
-	return append(all, p.each(ctx, []check{
+	all, _ := p.each(ctx, mirrors)
+	found, _ := p.each(ctx, []check{
 		{"clock", p.clock},
 		{"listen", p.listen},
 		{"certificate", p.certificate},
@@ -101,12 +112,13 @@ func Examine(ctx context.Context, o Options) []Finding {
 		{"supervisor", p.supervisor},
 		{"alerts", p.alerts},
 		{"incidents", p.incidents},
-	})...)
+	})
+	return append(all, found...)
 }
 
-// each runs checks beside each other. One that takes too long is left behind.
-func (p *patient) each(ctx context.Context, checks []check) []Finding {
-	found := make([][]Finding, len(checks))
+// each runs checks beside each other. One that takes too long is left behind; late says that one was.
+func (p *patient) each(ctx context.Context, checks []check) (all []Finding, late bool) {
+	found, slow := make([][]Finding, len(checks)), make([]bool, len(checks))
 	var wg sync.WaitGroup
 	for i, c := range checks {
 		wg.Go(func() {
@@ -114,11 +126,12 @@ func (p *patient) each(ctx context.Context, checks []check) []Finding {
 			defer cancel()
 			done := make(chan []Finding, 1)
 			go func() { done <- c.run(cctx) }()
-			late := time.NewTimer(p.Patience + p.Patience/4)
-			defer late.Stop()
+			end := time.NewTimer(p.Patience + p.Patience/4)
+			defer end.Stop()
 			select {
 			case found[i] = <-done:
-			case <-late.C:
+			case <-end.C:
+				slow[i] = true
 				found[i] = []Finding{{Level: Problem, Text: fmt.Sprintf("no answer within %s: a disk or a network hangs", p.Patience), Todo: "look at the kernel's log (dmesg), at network mounts and at the name server"}}
 			}
 			for j := range found[i] {
@@ -127,11 +140,10 @@ func (p *patient) each(ctx context.Context, checks []check) []Finding {
 		})
 	}
 	wg.Wait()
-	var all []Finding
 	for _, f := range found {
 		all = append(all, f...)
 	}
-	return all
+	return all, slices.Contains(slow, true)
 }
 
 func ok(format string, args ...any) Finding {

@@ -29,7 +29,7 @@ const (
 
 const unmountedTodo = "if it lies on a disk of its own, mount that disk; create nothing in its place. docs/runbooks/mirror.md"
 
-// data looks at the data directory. A problem here means that nothing else can be looked at.
+// data looks at the data directory. If it is none, nothing else can be looked at.
 func (p *patient) data(context.Context) []Finding {
 	info, err := os.Stat(p.Dir)
 	if err != nil {
@@ -41,6 +41,7 @@ func (p *patient) data(context.Context) []Finding {
 	if _, err := os.Stat(filepath.Join(p.Dir, config.FileName)); err != nil {
 		return []Finding{bad(unmountedTodo+" If there never was one: holdfast init --data DIR --mirror DIR2", "%s has no %s, so it is no data directory", p.Dir, config.FileName)}
 	}
+	p.there = true
 	var out []Finding
 	if _, err := os.Stat(filepath.Join(p.Dir, headsName)); err != nil {
 		out = append(out, bad("do not start a server on it: see docs/formats/heads.md and docs/runbooks/lost-store.md", "%s has no file %q: the data directory is not whole", p.Dir, headsName))
