@@ -194,7 +194,11 @@ func troubles(s *ledger.Status) map[string]*trouble {
 			add(key, string(ledger.EventMirror), 1, fmt.Sprintf("Mirror %s does not answer: its file system hangs. Writes wait for it.", m.Name),
 				"Look at its disk or its network mount. docs/runbooks/mirror.md")
 		case s.State == fence.Open.String() && !m.Complete():
-			add(key, string(ledger.EventMirror), 1, fmt.Sprintf("Mirror %s is not complete: %s", m.Name, m.State), "Run holdfast status. docs/runbooks/mirror.md")
+			text := fmt.Sprintf("Mirror %s is not complete: %s", m.Name, m.State)
+			if s.Degraded {
+				text += " WRITES ARE ACKNOWLEDGED WITH FEWER COPIES than configured (policy degraded)."
+			}
+			add(key, string(ledger.EventMirror), 1, text, "Run holdfast status. docs/runbooks/mirror.md")
 		}
 	}
 	if s.Hangs() {

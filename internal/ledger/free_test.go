@@ -72,7 +72,7 @@ func TestMirrorLag(t *testing.T) {
 	if m := s.Mirrors[0]; m.Changes != s.Changes || m.Changes == 0 || m.Missing != nil || len(s.Troubles()) > 0 {
 		t.Fatalf("complete: %+v of %d, %q", m, s.Changes, s.Troubles())
 	}
-	r.noteMirror(0, nil, errors.New("away"))
+	r.noteMirror(place{MirrorConfig: r.cfg.Mirrors[0]}, nil, errors.New("away"))
 	r.Ledger.mu.Lock()
 	h := r.heads[person]
 	h.Head.Seq += 5
@@ -82,7 +82,7 @@ func TestMirrorLag(t *testing.T) {
 	if m := got.Mirrors[0]; m.Changes != s.Changes || m.Missing == nil || got.Changes != s.Changes+5 || m.Complete() {
 		t.Errorf("away: %+v of %d, want %d and a time", m, got.Changes, s.Changes)
 	}
-	if len(got.Troubles()) != 1 {
+	if tr := got.Troubles(); len(tr) == 0 || tr[0] != "mirror disk2 is not complete: away" {
 		t.Errorf("troubles: %q", got.Troubles())
 	}
 	h.Head.Seq -= 5

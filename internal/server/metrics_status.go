@@ -32,7 +32,8 @@ var statusNumbers = []number{
 	gauge("holdfast_accounts", "Accounts, with the server's own.", func(s *ledger.Status) float64 { return float64(s.Accounts) }),
 	gauge("holdfast_accounts_closed", "Accounts whose own fence is closed.", func(s *ledger.Status) float64 { return float64(len(s.Closed)) }),
 	gauge("holdfast_copies", "Copies that have every acknowledged change now: the store, unless the fence is closed, and complete mirrors.", copies),
-	gauge("holdfast_copies_required", "Copies that every acknowledgement waits for: the store and all required mirrors.", func(s *ledger.Status) float64 { return float64(1 + len(s.Mirrors)) }),
+	gauge("holdfast_copies_required", "Copies that are to have every change: the store and as many mirrors as the policy wants.", required),
+	gauge("holdfast_degraded", "1: writes are acknowledged with fewer copies than configured (policy degraded).", func(s *ledger.Status) float64 { return truth(s.Degraded) }),
 	gauge("holdfast_term", "Number of this process's claim of the mirrors; it grows with each start and each outage.", func(s *ledger.Status) float64 { return float64(s.Term) }),
 	gauge("holdfast_step_under_way_seconds", "How long the step of the write path under way has taken so far; 0: none is.", func(s *ledger.Status) float64 { return s.StepTook.Seconds() }),
 	total("holdfast_term_conflicts_total", "Times since the start that another server was found to own the mirrors.", func(s *ledger.Status) float64 { return float64(s.Conflicts) }),
@@ -44,6 +45,14 @@ var statusNumbers = []number{
 		}
 		return truth(s.Witness.State == "complete")
 	}),
+}
+
+// required is what the policy wants, or all mirrors while that is not known.
+func required(s *ledger.Status) float64 {
+	if s.Copies > 0 {
+		return float64(1 + s.Copies)
+	}
+	return float64(1 + len(s.Mirrors))
 }
 
 // copies counts what is whole at this moment.

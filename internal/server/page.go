@@ -12,6 +12,8 @@ func headline(p PublicStatus) string {
 	switch {
 	case p.Waiting:
 		return "Some accounts have to wait"
+	case p.Fewer:
+		return "A copy is missing"
 	case p.Well:
 		return "All is well"
 	case p.State == fence.Open.String():

@@ -20,6 +20,7 @@ type PublicStatus struct {
 	Copies   int            `json:"copies"`  // that have all of them now
 	Required int            `json:"copies_required"`
 	Mirrors  []PublicMirror `json:"mirrors"`
+	Fewer    bool           `json:"fewer_copies"`       // writes are acknowledged with fewer copies than configured
 	Waiting  bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
 	Events   []PublicEvent  `json:"events"`             // newest first
 }
@@ -43,16 +44,22 @@ func Words(state string) string {
 	return "Wait: the store and its copies are being compared or repaired. Devices keep everything they have; nothing is served until it is known to be true."
 }
 
+// fewer says aloud what policy degraded does.
+const fewer = "A COPY IS MISSING: new data is kept in fewer places than this server was set up for. Who runs it has to bring the missing mirror back, or replace it."
+
 func publicStatus(s ledger.Status, events []PublicEvent) PublicStatus {
 	p := PublicStatus{
 		State: s.State, Well: len(s.Troubles()) == 0, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes,
-		Copies: int(copies(&s)), Required: 1 + len(s.Mirrors), Mirrors: []PublicMirror{}, Events: events,
+		Copies: int(copies(&s)), Required: int(required(&s)), Mirrors: []PublicMirror{}, Events: events,
 	}
 	if !p.Well && s.State == fence.Open.String() {
 		p.Means = "Reading works. A copy is not complete or its disk does not answer; what devices send may have to wait."
 	}
 	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
 		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
+	}
+	if p.Fewer = s.Degraded; p.Fewer && !p.Waiting {
+		p.Means = fewer
 	}
 	for _, m := range s.Mirrors {
 		state := "complete"
