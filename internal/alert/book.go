@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -174,10 +175,10 @@ func troubles(s *ledger.Status) map[string]*trouble {
 	case fence.Open.String():
 	case fence.Held.String():
 		add("fence", string(ledger.EventFence), 1, "The fence is held: reads are served, writes have to wait. "+s.Reason,
-			"Mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md")
+			cmp.Or(s.Todo, "Mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"))
 	default:
 		add("fence", string(ledger.EventFence), 2, "The fence is closed: devices are told to wait, nothing is served. "+s.Reason,
-			"Run holdfast status. Remove nothing and restore nothing by hand; devices keep what they have. docs/runbooks/lost-store.md")
+			cmp.Or(s.Todo, "Run holdfast status. Remove nothing and restore nothing by hand; devices keep what they have. docs/runbooks/lost-store.md"))
 	}
 	if n := len(s.Closed); n > 0 {
 		t := add("accounts", KindAccounts, n, fmt.Sprintf("Accounts whose own fence is closed: %d. The others are served.", n),

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -33,7 +34,7 @@ func (p *patient) askServer(ctx context.Context) []Finding {
 	p.conn, p.status = conn, &st
 	out := []Finding{ok("running, process %d, fence %s", st.PID, st.State)}
 	for _, t := range st.Troubles() {
-		out = append(out, bad("holdfast status --data "+p.Dir+" says what to do", "%s", t))
+		out = append(out, bad(cmp.Or(st.Todo, "holdfast status --data "+p.Dir+" says what to do"), "%s", t))
 	}
 	if st.Version != p.Version {
 		out = append(out, warn("restart the server after an update", "the server is %s, this program is %s", st.Version, p.Version))

@@ -112,6 +112,7 @@ func truth(b bool) float64 {
 
 var (
 	fenceIs   = prometheus.NewDesc("holdfast_fence", "1 for the state that the fence is in, 0 for the others.", []string{"state"}, nil)
+	fenceWhy  = prometheus.NewDesc("holdfast_fence_reason", "1 for the reason why the fence is not open; absent while it is.", []string{"code"}, nil)
 	incidents = prometheus.NewDesc("holdfast_incidents", "Reports in DIR/incidents; absent when they cannot be listed.", nil, nil)
 )
 
@@ -125,6 +126,7 @@ type statusCollector struct {
 // Describe names every metric.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- fenceIs
+	ch <- fenceWhy
 	ch <- incidents
 	for _, n := range statusNumbers {
 		ch <- n.desc
@@ -139,6 +141,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.status()
 	for _, state := range []fence.State{fence.Open, fence.Held, fence.Closed} {
 		ch <- prometheus.MustNewConstMetric(fenceIs, prometheus.GaugeValue, truth(state.String() == s.State), state.String())
+	}
+	if s.Code != "" { // of package fence's list
+		ch <- prometheus.MustNewConstMetric(fenceWhy, prometheus.GaugeValue, 1, s.Code)
 	}
 	for _, n := range statusNumbers {
 		if v := n.of(&s); v >= 0 {

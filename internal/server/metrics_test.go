@@ -28,7 +28,7 @@ import (
 func everything() ledger.Status {
 	missing := time.Now().Add(-time.Minute)
 	return ledger.Status{
-		State: "held", Reason: "/mnt/secret", Changes: 12, Term: 3, Witness: &ledger.WitnessStatus{State: "complete"},
+		State: "held", Code: "mirror-absent", Reason: "/mnt/secret", Changes: 12, Term: 3, Witness: &ledger.WitnessStatus{State: "complete"},
 		Mirrors: []ledger.MirrorStatus{
 			{Name: "usb", Path: "/mnt/secret", State: "absent", Changes: 5, FreeBytes: -1, Missing: &missing},
 			{Name: "store", Path: "/mnt/secret2", State: "complete", Changes: 12, FreeBytes: 7},
@@ -111,7 +111,7 @@ func TestMetricsValues(t *testing.T) {
 	m.event(ledger.Event{Kind: ledger.EventDamage, Bad: true, Account: 0xabcdef})
 	body := scrape(t, m.handler, nil)
 	for _, want := range []string{
-		"holdfast_fence_state 1\n", `holdfast_fence{state="held"} 1`, `holdfast_fence{state="open"} 0`, "holdfast_copies 2\n", "holdfast_copies_required 3\n",
+		"holdfast_fence_state 1\n", `holdfast_fence_reason{code="mirror-absent"} 1`, `holdfast_fence{state="held"} 1`, `holdfast_fence{state="open"} 0`, "holdfast_copies 2\n", "holdfast_copies_required 3\n",
 		`holdfast_head_seq{copy="store"} 12`, `holdfast_head_seq{copy="usb"} 5`, `holdfast_copy_lag_seq{copy="usb"} 7`, `holdfast_copy_complete{copy="usb"} 0`,
 		`holdfast_free_bytes{copy="mirror store"} 7`, "holdfast_witness_complete 1", "holdfast_incidents 2",
 		`holdfast_http_requests_total{code="4xx",method="other"} 3`, `holdfast_http_requests_total{code="2xx",method="GET"} 1`,
