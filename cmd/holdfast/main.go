@@ -31,6 +31,7 @@ type commands struct {
 	Init    initCommand    `cmd:"" help:"Make a data directory and its mirror."`
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
 	Status  statusCommand  `cmd:"" help:"Show what state the server and its copies are in."`
+	Doctor  doctorCommand  `cmd:"" help:"Look for what is wrong with the data directory, the mirrors and the machine."`
 	Account accountCommand `cmd:"" help:"Add, list, shut and open accounts."`
 	Device  deviceCommand  `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`

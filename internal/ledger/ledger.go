@@ -104,6 +104,7 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	scrub    *scrubber
 	jobs     chan *job     // for the committer, between two batches
@@ -294,6 +295,7 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
 	if l.fault == nil {
 		return do()
 	}
