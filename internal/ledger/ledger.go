@@ -61,6 +61,8 @@ type Config struct {
 
 	vfs string // SQLite's name for FS; only the simulator sets it
 
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
+
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
 	// temporary server; no configuration leads here.
@@ -132,6 +134,7 @@ type Ledger struct {
 	foreign   int            // sync tokens refused for a wrong MAC or server
 	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
+	told      map[string]bool // records of snapshots of which a person heard from this process
 }
 
 // Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
@@ -182,7 +185,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))

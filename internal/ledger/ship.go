@@ -25,6 +25,7 @@ type session struct {
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	guard     *guard // owned by the committer; nil until something is lost
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -110,6 +111,7 @@ func (s *session) shipAll(batches <-chan *batch) error {
 		}
 		s.ledger.publish(b, s.positions())
 		b.answer(nil)
+		s.ledger.tellIncidents(b)
 	}
 	return nil
 }
