@@ -24,7 +24,7 @@ var layers = map[string]int{
 	"internal/bucket": 1, "internal/bucket/buckettest": 1, "frame": 1, "internal/contentline": 1, "internal/vcard": 1,
 	"internal/ical": 1, "internal/config": 1, "internal/dial": 1,
 
-	"internal/store": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
+	"internal/store": 2, "internal/store/simvfs": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
 
 	"internal/ledger": 3,
 	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
@@ -60,9 +60,9 @@ var doors = []door{
 	{"holdfast/internal/blob", []string{"internal/ledger", "internal/server"}, "use ledger.PutBlob and View.OpenBody"},
 	{"database/sql", []string{"internal/store"}, "SQL lives in internal/store alone"},
 	{"database/sql/", []string{"internal/store"}, "SQL lives in internal/store alone"},
-	{"modernc.org/sqlite", []string{"internal/store"}, "SQLite lives in internal/store alone"},
-	{"modernc.org/sqlite/", []string{"internal/store"}, "SQLite lives in internal/store alone"},
-	{"modernc.org/libc", []string{"internal/store"}, "SQLite lives in internal/store alone"},
+	{"modernc.org/sqlite", []string{"internal/store", "internal/store/simvfs"}, "SQLite lives in internal/store alone"},
+	{"modernc.org/sqlite/", []string{"internal/store", "internal/store/simvfs"}, "SQLite lives in internal/store alone"},
+	{"modernc.org/libc", []string{"internal/store", "internal/store/simvfs"}, "SQLite lives in internal/store alone"},
 	{"github.com/alecthomas/kong", []string{"cmd/holdfast"}, "flags are parsed in cmd/holdfast"},
 	{"github.com/caddyserver/certmagic", []string{"internal/server"}, "certificates are the server's"},
 	{"github.com/prometheus/", []string{"internal/server"}, "metrics are gathered in internal/server"},

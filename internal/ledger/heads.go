@@ -117,6 +117,9 @@ func (l *Ledger) keepHeads(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		if l.gate("heads"); ctx.Err() != nil {
+			return
+		}
 		err := l.writeHeads(ctx)
 		if err == nil {
 			said = ""

@@ -59,7 +59,8 @@ type Config struct {
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
-	vfs string // SQLite's name for FS; only the simulator sets it
+	vfs   string // SQLite's name for FS; only the simulator sets it
+	hooks hooks  // only the simulator sets any
 
 	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
@@ -221,6 +222,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t,
 	}
+	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
 		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
 	}
@@ -332,5 +334,9 @@ func (l *Ledger) tell(err error) {
 }
 
 func storeConfig(cfg Config) store.Config {
-	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	c := store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	if cfg.hooks.store != nil {
+		cfg.hooks.store(&c)
+	}
+	return c
 }

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,6 +38,10 @@ type proof struct {
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
+	l.gate("prove")
+	if l.cfg.hooks.proof != nil {
+		l.cfg.hooks.proof()
+	}
 	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
@@ -202,7 +205,7 @@ func (p *proof) claim(ctx context.Context) error {
 		return nil
 	}
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
+	l.cfg.hooks.draw(random[:])
 	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
 	l.mu.Lock() // reads of a held server go on; they must not take our own next claim for somebody else's
 	l.term, l.mirrors = p.session.term, nil

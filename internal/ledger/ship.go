@@ -51,23 +51,20 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-s.ledger.alarm:
+		idle, err := s.next(ctx, tick.C, shipped)
+		if err != nil || ctx.Err() != nil {
 			return err
-		case err := <-shipped:
-			shipped <- err // for serve, which waits for the shipper's end
-			return err
-		case <-tick.C:
+		}
+		if idle {
+			s.ledger.gate("tick")
 			s.ledger.noteSpace(s.room())
 			s.ledger.keepReserve()
 			if err := s.look(ctx); err != nil {
 				return err
 			}
 			continue
-		case <-s.ledger.queue.ready:
 		}
+		s.ledger.gate("take")
 		reqs := s.ledger.queue.take(maxBatch)
 		if len(reqs) == 0 {
 			continue
@@ -83,6 +80,43 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 			shipped <- err
 			return err
 		}
+	}
+}
+
+// next waits for requests (idle is false), for a tick (true), or for what ends the session: an error, or ctx. What
+// ends it comes before all else, so that nothing is committed on what is known to be false.
+func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan error) (idle bool, err error) {
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	select {
+	case err := <-s.ledger.alarm:
+		return false, err
+	default:
+	}
+	select {
+	case err := <-shipped:
+		shipped <- err // for serve, which waits for the shipper's end
+		return false, err
+	default:
+	}
+	select {
+	case <-tick:
+		return true, nil
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return false, nil
+	case err := <-s.ledger.alarm:
+		return false, err
+	case err := <-shipped:
+		shipped <- err
+		return false, err
+	case <-tick:
+		return true, nil
+	case <-s.ledger.queue.ready:
+		return false, nil
 	}
 }
 
@@ -104,11 +138,13 @@ func notDurable(err error) error {
 // shipAll ships batch after batch until one fails.
 func (s *session) shipAll(batches <-chan *batch) error {
 	for b := range batches {
+		s.ledger.gate("ship")
 		if err := s.ship(b); err != nil {
 			s.ledger.demote(err)
 			b.answer(notDurable(err))
 			return err
 		}
+		s.ledger.gate("publish")
 		s.ledger.publish(b, s.positions())
 		b.answer(nil)
 		s.ledger.tellIncidents(b)
