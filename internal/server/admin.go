@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -73,7 +74,7 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
-	return map[string]operation{
+	all := map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
 		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
 			return alert.Test(ctx, d.alertConfig()), nil
@@ -104,6 +105,8 @@ func (d *Dir) operations() map[string]operation {
 			return d.Auth.RevokeDevice(ctx, in.Account, in.Device)
 		}),
 	}
+	maps.Copy(all, d.snapshotOperations())
+	return all
 }
 
 func (d *Dir) status(ctx context.Context) Status {

@@ -115,3 +115,18 @@ func (r *Reader) LossesSince(a holdfast.AccountID, c holdfast.CollectionID, from
 	}
 	return out, nil
 }
+
+// Gone returns the seq of the change that ended the last version of a member which is not there any more.
+// ErrNotFound: the collection never had one of that name.
+func (r *Reader) Gone(a holdfast.AccountID, c holdfast.CollectionID, name string) (holdfast.Seq, error) {
+	var seq holdfast.Seq
+	found, err := r.c.row(`SELECT to_seq FROM history WHERE account_id = ?1 AND collection_id = ?2 AND name = ?3 ORDER BY to_seq DESC LIMIT 1`,
+		[]any{int64(a), int64(c), name}, &seq)
+	if err == nil && !found {
+		err = holdfast.ErrNotFound
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read when a member of account %s, collection %d went: %w", a, c, err)
+	}
+	return seq, nil
+}
