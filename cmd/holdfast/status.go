@@ -24,7 +24,7 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open, no account is closed, every copy is complete and answers. 1: not so, or nothing could
+Exit code 0: the fence is open, no account is closed, every copy that the policy wants is complete and answers. 1: not so, or nothing could
 be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no
 trouble here: ask your supervisor, or let --quiet fail together with: curl -fsS http://127.0.0.1:8480/readyz
 
@@ -38,6 +38,9 @@ var errTroubles = errors.New("not everything is as it should be")
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
+
+// errFewer makes the exit code of status 1 while writes are acknowledged with fewer copies than configured.
+var errFewer = errors.New("a copy is missing, and writes go on without it (policy degraded)")
 
 // Run shows the status.
 func (c *statusCommand) Run(s *streams) error {
@@ -74,6 +77,9 @@ func openOr(st *server.Status) error {
 	if st.State != fence.Open.String() {
 		return errNotOpen
 	}
+	if st.Degraded {
+		return errFewer
+	}
 	return nil
 }
 
@@ -97,6 +103,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 	default:
 		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
+	printPolicy(w, &st.Status)
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
@@ -142,6 +149,8 @@ func todo(st *server.Status) string {
 		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
 	case st.State != fence.Open.String():
 		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+	case st.Degraded:
+		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
 		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
 	}

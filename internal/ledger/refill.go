@@ -120,7 +120,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if !incomplete(rec) && !p.ledger.doubted[m.Name()] {
+		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubted[m.Name()] {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())

@@ -28,6 +28,10 @@ type Status struct {
 	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus `json:"mirrors"`
 	Witness   *WitnessStatus `json:"witness,omitempty"`
+	Policy    string         `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int            `json:"copies"`     // mirrors that are to have every change
+	Live      int            `json:"live"`       // mirrors that have every change
+	Degraded  bool           `json:"degraded"`   // writes are acknowledged with fewer copies than configured
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
@@ -46,6 +50,7 @@ type MirrorStatus struct {
 	Path       string `json:"path"`
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
+	Counts     bool   `json:"counts"`      // every acknowledged change is in it
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
 
@@ -55,7 +60,7 @@ type MirrorStatus struct {
 }
 
 // Complete reports whether a mirror has everything that was acknowledged, and answers.
-func (m *MirrorStatus) Complete() bool { return m.State == "complete" && m.Silent == 0 }
+func (m *MirrorStatus) Complete() bool { return m.State == isComplete && m.Silent == 0 }
 
 // HealStatus is one heal since the start of this process.
 type HealStatus struct {
@@ -109,6 +114,7 @@ func (l *Ledger) status() Status {
 		third := *l.third
 		s.Witness = &third
 	}
+	s.copies(l)
 	for i := range s.Mirrors {
 		if m := &s.Mirrors[i]; m.Missing == nil {
 			m.Changes = s.Changes // nothing was acknowledged without it
@@ -136,37 +142,55 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 	return h, ok
 }
 
-// noteMirror keeps what an attempt to open mirror i showed.
-func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
+// noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
+func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
+	same := l.sameDisk(at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.info[i]
-	s.FreeBytes = -1
-	if derr == nil {
-		s.SameDevice = same
-	}
+	s := l.infoOf(at)
+	s.FreeBytes, s.SameDevice, s.Path = -1, same, at.Path
 	if err != nil {
 		s.State = err.Error()
-		if s.Missing == nil {
-			now := l.now()
-			s.Missing, s.Changes = &now, l.changes()
-		}
+		s.count(false, l)
 		return
 	}
-	s.ID, s.State, s.Missing = m.ID(), "complete", nil
+	s.ID = m.ID()
+}
+
+// count notes whether a mirror has every acknowledged change, and since when it has not. l.mu is held.
+func (m *MirrorStatus) count(counts bool, l *Ledger) {
+	if !counts && m.Missing == nil {
+		now := l.now()
+		m.Missing, m.Changes = &now, l.changes()
+	}
+	if m.Counts = counts; counts {
+		m.Missing = nil
+	}
+}
+
+// infoOf returns the status of the mirror at a place. l.mu is held.
+func (l *Ledger) infoOf(at place) *MirrorStatus {
+	for i := range l.info {
+		if l.info[i].Name == at.Name {
+			return &l.info[i]
+		}
+	}
+	l.info = append(l.info, MirrorStatus{Name: at.Name, Path: at.Path, State: notRead})
+	return &l.info[len(l.info)-1]
 }
 
 // sharesDisk reports whether a place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	for _, m := range l.cfg.Mirrors {
-		if err == nil && same {
+	if l.sameDisk(path) {
+		return true
+	}
+	places, _, _ := l.places()
+	for _, m := range places {
+		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
 			return true
 		}
-		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
 	}
-	return err == nil && same
+	return false
 }
 
 // HealProgress is how far a heal of the store has come.
