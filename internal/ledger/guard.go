@@ -142,9 +142,8 @@ func (s *session) guardChange(tx *store.Tx, r *request, c *frame.Change, b *batc
 // judge counts the losses of one change.
 func (g *guard) judge(tx *store.Tx, c *frame.Change) ([]incident, error) {
 	now := g.session.ledger.elapsed()
-	lost := append([]store.Loss(nil), tx.Losses()...) // tx is asked, and never applied to, while they are judged
 	var found []incident
-	for _, l := range lost {
+	for _, l := range tx.Losses() {
 		key := guardKey{guardPlace{c.Account, l.Collection}, c.Device}
 		if l.Whole && l.Members == 0 {
 			continue
@@ -166,11 +165,14 @@ func (g *guard) judge(tx *store.Tx, c *frame.Change) ([]incident, error) {
 			continue
 		}
 		for _, e := range w.count(l, c.Seq, now) {
+			if w.fired { // known: it costs nothing more
+				break
+			}
 			over, err := g.over(tx, key, e)
 			if err != nil {
 				return nil, err
 			}
-			if over && !w.fired {
+			if over {
 				w.fired = true
 				n, deleted := e.total()
 				found = append(found, incident{guardKey: key, seq: e.start() - 1, n: n, deleted: deleted, newest: e.newest, time: c.Time})

@@ -300,7 +300,7 @@ func TestGuardRestart(t *testing.T) {
 // and the answer was lost, both are.
 func TestGuardFaults(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"before commit", "after commit", "before append", "after append"} {
+	for _, step := range []string{"full commit", "before commit", "after commit", "before append", "after append"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t)
@@ -308,8 +308,11 @@ func TestGuardFaults(t *testing.T) {
 			before := g.head()
 			g.remove(1, g.cards, 0, 20)
 			g.fault = func(s string) error {
-				if s == step {
+				switch {
+				case s == step:
 					return fmt.Errorf("injected: %w", holdfast.ErrFatal)
+				case s == "before commit" && step == "full commit": // clean: the store goes on
+					return fmt.Errorf("injected: %w", holdfast.ErrFull)
 				}
 				return nil
 			}
@@ -317,16 +320,21 @@ func TestGuardFaults(t *testing.T) {
 			if err == nil {
 				t.Fatal("acknowledged")
 			}
-			g.close(g.Ledger)
-			g.open()
+			clean := step == "before commit" || step == "full commit"
+			if step == "full commit" {
+				g.fault = nil
+			} else {
+				g.close(g.Ledger)
+				g.open()
+			}
 			_, err = g.get("00020")
-			if there := err == nil; there != (step == "before commit") {
+			if there := err == nil; there != clean {
 				t.Errorf("the 21st is there: %v", there)
 			}
-			if n := len(g.snaps()); (n == 1) != (step != "before commit") {
+			if n := len(g.snaps()); (n == 1) == clean {
 				t.Errorf("%d snapshots", n)
 			}
-			if step == "before commit" {
+			if clean {
 				g.remove(1, g.cards, 20, 21)
 			}
 			g.once("in the end", before, 1)
