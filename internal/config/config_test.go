@@ -27,7 +27,7 @@ func full() *Config {
 		TLSCert: "cert.pem", TLSKey: "/k", ACMEDirectory: "https://ca.example.org/dir", ACMEEmail: "a@b",
 		TrustedProxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxUpload: 3 << 20,
-		ProgressTimeout: 7 * time.Second, DrainTimeout: 0,
+		ProgressTimeout: 7 * time.Second, DrainTimeout: 0, Policy: "degraded", Copies: 1,
 	}
 }
 

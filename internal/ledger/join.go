@@ -87,7 +87,7 @@ func (s *session) tryJoin(ctx context.Context, at place) {
 		s.do(func() error { return fmt.Errorf("mirror %s joins: %w", at.Name, errAgain) })
 		return
 	case j.began:
-		w.pause = min(max(2*w.pause, 4*time.Second), joinPauseMax)
+		w.pause = min(max(2*w.pause, joinEvery), joinPauseMax)
 		w.next = time.Now().Add(w.pause)
 		l.joinWait[at.Name] = w
 	}
@@ -138,7 +138,7 @@ func (j *join) run(ctx context.Context) error {
 		{"join copy", func(ctx context.Context) error { return j.copyAll(ctx) }},
 		{"join finish", j.finish},
 	} {
-		if err := j.session.ledger.step(step.name, func() error { return step.do(ctx) }); err != nil {
+		if err := j.session.ledger.faulty(step.name, func() error { return step.do(ctx) }); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -184,7 +184,12 @@ func (j *join) open(ctx context.Context) (err error) {
 		return err
 	}
 	last := claims[len(claims)-1]
-	if strings.Contains(last.Note, l.instance) {
+	switch {
+	case !strings.Contains(last.Note, l.instance):
+	case last.Term.Number >= j.session.term.Number && last.Term != j.session.term:
+		l.floor = max(l.floor, last.Term.Number) // an attempt that claimed this mirror and not the others
+		return fmt.Errorf("term %d is claimed in it already: %w", last.Term.Number, errAgain)
+	default:
 		return nil
 	}
 	err = fmt.Errorf("term %d was claimed by %s (process %d, %s): %w", last.Term.Number, last.Host, last.PID,
