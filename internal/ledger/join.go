@@ -78,7 +78,7 @@ func (s *session) tryJoin(ctx context.Context, at place) {
 		j.abandon()
 	}
 	switch {
-	case err == nil:
+	case err == nil || j.live:
 		delete(l.joinWait, at.Name)
 		return
 	case ctx.Err() != nil:
@@ -119,6 +119,7 @@ type join struct {
 	log     *mirror.Log
 	heads   map[holdfast.AccountID]holdfast.AccountHead // what it has by now
 	skip    map[holdfast.AccountID]bool                 // closed accounts of which it has something else
+	live    bool                                        // it is the session's
 	began   bool                                        // something was written to it
 	copied  uint64
 	missing int // bodies that no copy has
@@ -148,8 +149,11 @@ func (j *join) run(ctx context.Context) error {
 	return nil
 }
 
-// abandon closes what a failed attempt opened.
+// abandon closes what a failed attempt opened. What has joined is the session's.
 func (j *join) abandon() {
+	if j.live {
+		return
+	}
 	if j.log != nil {
 		if err := j.log.Close(); err != nil {
 			j.session.ledger.log.Warn("close log", "mirror", j.at.Name, "err", err)
@@ -443,6 +447,7 @@ func (j *join) joined(members []member) []member {
 // add puts the mirror among those that every batch goes to, and takes out the one that it replaces.
 func (s *session) add(j *join) {
 	l := s.ledger
+	j.live = true
 	s.mu.Lock()
 	s.mirrors = append(slices.Clone(s.mirrors), j.m)
 	s.buckets = append(slices.Clone(s.buckets), j.b)

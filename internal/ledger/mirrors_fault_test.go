@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -28,6 +29,18 @@ var mirrorVerbs = []mirrorVerb{
 	{"replace dead", func(r *rig) error {
 		if err := os.RemoveAll(filepath.Join(r.root(), "mirror1")); err != nil {
 			return err
+		}
+		return r.tryReplace("m1", true)
+	}, "m1"},
+	{"replace dead while held", func(r *rig) error {
+		if err := os.RemoveAll(filepath.Join(r.root(), "mirror1")); err != nil {
+			return err
+		}
+		if r.path("m1") == filepath.Join(r.root(), "mirror1") {
+			if r.put("held", "x") == nil {
+				return errors.New("acknowledged without a mirror")
+			}
+			r.until("the fence is held or closed", func(s Status) bool { return s.State != "open" })
 		}
 		return r.tryReplace("m1", true)
 	}, "m1"},
@@ -162,7 +175,7 @@ func failedVerb(t *testing.T, v mirrorVerb, at int, cause error) {
 		must(t, err)
 		r.Ledger = l
 		t.Cleanup(func() { r.close(l) })
-		if v.name != "replace dead" {
+		if !strings.HasPrefix(v.name, "replace dead") {
 			r.waitOpen()
 		}
 	}
@@ -213,7 +226,7 @@ func killedVerb(t *testing.T, v mirrorVerb, at int) {
 	must(t, err)
 	after.Ledger = l
 	t.Cleanup(func() { after.close(l) })
-	if v.name != "replace dead" {
+	if !strings.HasPrefix(v.name, "replace dead") {
 		after.waitOpen()
 	}
 	must(t, v.do(after))

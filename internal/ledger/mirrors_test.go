@@ -78,7 +78,7 @@ func (r *rig) counts(names ...string) Status {
 	r.t.Helper()
 	return r.until(fmt.Sprint(names, " count"), func(s Status) bool {
 		for _, n := range names {
-			if !s.mirror(n).Counts {
+			if m := s.mirror(n); !m.Counts || m.Path != r.path(n) {
 				return false
 			}
 		}
