@@ -419,6 +419,10 @@ func (j *join) finish(ctx context.Context) error {
 		if own = s.ledger.stillWanted(j.at); own != nil {
 			return nil
 		}
+		live, _ := s.live()
+		if own = tellMembers(ctx, append(slices.Clone(live), j.m), j.joined(slices.Clone(s.ledger.memberList()))); own != nil {
+			return nil
+		}
 		if err := s.ledger.saveMembers(j.joined); err != nil {
 			own = err
 			return fmt.Errorf("let mirror %s join: %w", j.at.Name, err)

@@ -229,7 +229,7 @@ func (p *proof) judgeTold(ctx context.Context) error {
 
 // bears reports whether the store has what a head says, or an operator has given it up.
 func (p *proof) bears(ctx context.Context, h holdfast.AccountHead) (bool, error) {
-	v, err := witness(h, "").Judge(p.store[h.Account], func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, h.Account, s) })
+	v, err := witnessOf(h, "").Judge(p.store[h.Account], func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, h.Account, s) })
 	return v == fence.Equal, err
 }
 
@@ -279,9 +279,9 @@ func (p *proof) noteOld() {
 	}
 }
 
-// settle writes which mirrors are complete from now on. It is durable before anything is acknowledged
+// settleMembers writes which mirrors are complete from now on. It is durable before anything is acknowledged
 // without one that was left out.
-func (p *proof) settle() error {
+func (p *proof) settleMembers() error {
 	if p.ledger.cfg.Unfenced {
 		return nil
 	}

@@ -243,7 +243,8 @@ func (l *Ledger) noteLive(p *proof) {
 	l.mu.Lock()
 	for _, c := range p.chosen {
 		s := l.infoOf(c.place)
-		s.State, s.Counts = isComplete, true
+		s.State = isComplete
+		s.count(true, l)
 		delete(l.failing, c.Name)
 	}
 	for _, m := range l.members {
@@ -251,7 +252,7 @@ func (l *Ledger) noteLive(p *proof) {
 			continue
 		}
 		s := l.infoOf(place{MirrorConfig: MirrorConfig{Name: m.Name, Path: m.Path}})
-		if s.Counts = false; s.State == isComplete {
+		if s.count(false, l); s.State == isComplete {
 			s.State = "behind: it lacks what was acknowledged since term " + fmt.Sprint(m.Behind)
 		}
 		if err := l.failing[m.Name]; err != nil {
@@ -278,7 +279,8 @@ func (l *Ledger) noteJoin(at place, m *mirror.Mirror, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.infoOf(at)
-	s.ID, s.Path, s.State, s.Counts, s.SameDevice = m.ID(), at.Path, text, false, same
+	s.ID, s.Path, s.State, s.SameDevice = m.ID(), at.Path, text, same
+	s.count(false, l)
 }
 
 // noteAway shows why a mirror could not join.
@@ -289,14 +291,16 @@ func (l *Ledger) noteAway(at place, err error) {
 	if s.State != err.Error() {
 		l.log.Warn("mirror cannot join", "mirror", at.Name, "err", err)
 	}
-	s.State, s.Counts, s.Path = err.Error(), false, at.Path
+	s.State, s.Path = err.Error(), at.Path
+	s.count(false, l)
 }
 
 // noteJoined shows that a mirror counts.
 func (l *Ledger) noteJoined(j *join) {
 	l.mu.Lock()
 	s := l.infoOf(j.at)
-	s.State, s.Counts, s.ID, s.Path = isComplete, true, j.m.ID(), j.at.Path
+	s.State, s.ID, s.Path = isComplete, j.m.ID(), j.at.Path
+	s.count(true, l)
 	l.info = slices.DeleteFunc(l.info, func(i MirrorStatus) bool { return i.Name == j.at.Name+oldSuffix })
 	l.mu.Unlock()
 	l.log.Info("mirror joined", "mirror", j.at.Name, "copied", j.copied)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +29,8 @@ type proof struct {
 	recovered []*mirror.Recovered
 	merged    map[holdfast.AccountID]holdfast.AccountHead // what the mirrors have together
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
-	shut      map[holdfast.AccountID]string
+	shut      map[holdfast.AccountID]closure
+	decisions map[holdfast.AccountID]*decision // taken from the ledger
 	heads     *headFile
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
@@ -42,25 +42,40 @@ type proof struct {
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
+	l.gate("prove")
+	if l.cfg.hooks.proof != nil {
+		l.cfg.hooks.proof()
+	}
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = l.blobs.home.Check(); err != nil {
+			err = fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+		}
 	}
-	if err := l.blobs.home.Check(); err != nil {
-		return nil, fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+	if err != nil {
+		p.answer(err)
+		return nil, err
 	}
 	p.heads = hf
 	if err := p.all(ctx); err != nil {
 		p.abandon(err)
+		p.answer(err)
 		return nil, err
 	}
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 
 func (p *proof) all(ctx context.Context) error {
 	if err := p.openMirrors(ctx); err != nil {
+		return err
+	}
+	if err := p.openWitness(ctx); err != nil {
 		return err
 	}
 	if err := p.claim(ctx); err != nil {
@@ -86,6 +101,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	if err := p.judgeTold(ctx); err != nil {
 		return err
 	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
 	if err := p.lowerDamaged(ctx); err != nil {
 		return err
 	}
@@ -94,6 +112,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	}
 	p.noteOld()
 	if err := p.judgeWitnesses(ctx); err != nil {
+		return err
+	}
+	if err := p.acceptLosses(ctx); err != nil {
 		return err
 	}
 	if err := p.startLogs(ctx); err != nil {
@@ -119,7 +140,13 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
-	if err := p.settle(); err != nil {
+	if err := p.settleMembers(); err != nil {
+		return err
+	}
+	if err := tellMembers(ctx, p.session.mirrors, p.ledger.memberList()); err != nil {
+		return err
+	}
+	if err := p.beginWitness(ctx); err != nil {
 		return err
 	}
 	if err := p.session.look(ctx); err != nil {
@@ -133,7 +160,7 @@ func (p *proof) open(ctx context.Context) error {
 	if err != nil {
 		return storeError("read account 0", err)
 	}
-	if err := p.ledger.writeReport(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
+	if err := p.ledger.recordProof(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
 		return err
 	} else if err != nil { // the log has what it would say; no reason to stay closed
 		p.ledger.log.Error("write incident report", "err", err)
@@ -142,8 +169,15 @@ func (p *proof) open(ctx context.Context) error {
 	case <-p.ledger.alarm: // raised before this was proven
 	default:
 	}
+	old := p.ledger.closures()
+	if len(p.decisions) > 0 {
+		if err := p.ledger.step("accepted", func() error { return nil }); err != nil { // durable in every copy
+			return err
+		}
+	}
 	p.ledger.adopt(p, key)
 	p.ledger.noteLive(p)
+	p.ledger.tellClosures(old)
 	return nil
 }
 
@@ -155,6 +189,7 @@ func (p *proof) abandon(cause error) {
 		}
 	}
 	closeBuckets(p.ledger, p.session.buckets)
+	p.session.third.close(p.ledger)
 	if p.session.db == nil || p.ledger.hasStore() {
 		return
 	}
@@ -174,17 +209,18 @@ func (p *proof) claim(ctx context.Context) error {
 		return nil
 	}
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
+	l.cfg.hooks.draw(random[:])
 	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
 	l.mu.Lock() // reads of a held server go on; they must not take our own next claim for somebody else's
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.ClaimFar(ctx, p.session.term, "instance "+l.instance); err != nil {
+		if err := m.ClaimFar(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
-	l.unused = p.session.term
+	l.unused, l.force = p.session.term, false
+	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
 }
@@ -201,11 +237,13 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) {
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
 			return nil
 		}
-		return &mirrorError{name, fmt.Errorf("term %d was claimed by %s (process %d, %s): %w",
-			last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
+		if last.Damaged {
+			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
+		}
+		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
 	}
 	for _, m := range p.session.mirrors {
 		claims, err := m.Terms(ctx)
@@ -269,7 +307,7 @@ func (p *proof) readMirrors(ctx context.Context) error {
 		for a, h := range rec.Heads {
 			have, ok := p.merged[a]
 			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
-				p.close(a, "two mirrors have different data under one number")
+				p.fork(a, m.Name(), "two mirrors have different data under one number")
 			}
 			if !ok || h.Head.Seq > have.Head.Seq {
 				p.merged[a] = h
@@ -280,10 +318,15 @@ func (p *proof) readMirrors(ctx context.Context) error {
 }
 
 // close closes one account's own fence; the others go on (F8).
-func (p *proof) close(a holdfast.AccountID, why string) {
+func (p *proof) close(a holdfast.AccountID, why fence.Reason) {
 	if _, ok := p.shut[a]; !ok {
-		p.shut[a] = why
+		p.shut[a] = closure{Reason: why}
 	}
+}
+
+// fork closes an account of which a mirror has another history.
+func (p *proof) fork(a holdfast.AccountID, mirror, detail string) {
+	p.close(a, fence.Reason{Code: fence.Forked, Subject: "mirror " + mirror, Detail: detail})
 }
 
 // openStore opens the store, or makes an empty one to heal if the mirrors prove that there was one.
@@ -403,7 +446,7 @@ func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 			}
 			switch v {
 			case fence.Fork:
-				p.close(a, fmt.Sprintf("store and mirror %s have different data under one number (%s and %s)", p.session.mirrors[i].Name(), p.store[a].Head, m.Head))
+				p.fork(a, p.session.mirrors[i].Name(), fmt.Sprintf("the store ends at %s, the mirror at %s", p.store[a].Head, m.Head))
 			case fence.MirrorAhead:
 				behind = true
 			}
@@ -441,12 +484,13 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
 	all = append(all, p.ledger.ownWitnesses()...)
+	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
 		if p.chosen[i].grade != complete {
 			continue // judgeTold has asked it
 		}
 		for _, h := range rec.Witness {
-			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
 	for _, w := range all {
@@ -455,7 +499,8 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 			return storeError("judge witness", err)
 		}
 		if v != fence.Equal {
-			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
+			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
+			p.prove(w)
 			p.report.lost = append(p.report.lost, w)
 			p.remember(w)
 		}
@@ -470,7 +515,7 @@ func (l *Ledger) ownWitnesses() []fence.Witness {
 	var all []fence.Witness
 	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
 		for _, h := range known {
-			all = append(all, witness(h, "this process"))
+			all = append(all, witnessOf(h, "this process"))
 		}
 	}
 	return all
@@ -485,7 +530,7 @@ func (p *proof) remember(w fence.Witness) {
 	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
-func witness(h holdfast.AccountHead, source string) fence.Witness {
+func witnessOf(h holdfast.AccountHead, source string) fence.Witness {
 	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
 }
 

@@ -16,7 +16,8 @@ import (
 // shipTails appends to each mirror what the store has and it lacks (R10, R12), blobs first (L7).
 func (p *proof) shipTails(ctx context.Context) error {
 	for i, m := range p.session.mirrors {
-		for a, h := range p.store {
+		for _, a := range slices.Sorted(maps.Keys(p.store)) {
+			h := p.store[a]
 			if _, closed := p.shut[a]; closed {
 				continue
 			}

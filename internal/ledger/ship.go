@@ -22,11 +22,13 @@ type session struct {
 	mirrors   []*mirror.Mirror
 	buckets   []*dir.Dir // where the mirrors lie
 	logs      []*mirror.Log
+	third     *thirdPlace                                 // nil: none is configured
 	between   chan func() error                           // run by the shipper between two batches; an error ends the session
 	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	told      func() // answers whose decisions the proof carried out
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -63,23 +65,20 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-s.ledger.alarm:
+		idle, err := s.next(ctx, tick.C, shipped)
+		if err != nil || ctx.Err() != nil {
 			return err
-		case err := <-shipped:
-			shipped <- err // for serve, which waits for the shipper's end
-			return err
-		case <-tick.C:
+		}
+		if idle {
+			s.ledger.gate("tick")
 			s.ledger.noteSpace(s.room())
 			s.ledger.keepReserve()
 			if err := s.look(ctx); err != nil {
 				return err
 			}
 			continue
-		case <-s.ledger.queue.ready:
 		}
+		s.ledger.gate("take")
 		reqs := s.ledger.queue.take(maxBatch)
 		if len(reqs) == 0 {
 			continue
@@ -95,6 +94,43 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 			shipped <- err
 			return err
 		}
+	}
+}
+
+// next waits for requests (idle is false), for a tick (true), or for what ends the session: an error, or ctx. What
+// ends it comes before all else, so that nothing is committed on what is known to be false.
+func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan error) (idle bool, err error) {
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	select {
+	case err := <-s.ledger.alarm:
+		return false, err
+	default:
+	}
+	select {
+	case err := <-shipped:
+		shipped <- err // for serve, which waits for the shipper's end
+		return false, err
+	default:
+	}
+	select {
+	case <-tick:
+		return true, nil
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return false, nil
+	case err := <-s.ledger.alarm:
+		return false, err
+	case err := <-shipped:
+		shipped <- err
+		return false, err
+	case <-tick:
+		return true, nil
+	case <-s.ledger.queue.ready:
+		return false, nil
 	}
 }
 
@@ -121,11 +157,13 @@ func (s *session) shipAll(batches <-chan *batch) error {
 			if !ok {
 				return nil
 			}
+			s.ledger.gate("ship")
 			if err := s.ship(b); err != nil {
 				s.ledger.demote(err)
 				b.answer(notDurable(err))
 				return err
 			}
+			s.ledger.gate("publish")
 			s.ledger.publish(b, s.positions())
 			b.answer(nil)
 		case do := <-s.between:
@@ -144,7 +182,8 @@ func (s *session) live() ([]*mirror.Mirror, []*mirror.Log) {
 	return s.mirrors, s.logs
 }
 
-// ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store.
+// ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store. A head
+// witness moves last: what it knows is in mirrors that nobody else had claimed yet.
 // Only when all is well may the batch be acknowledged. Refusals are reads, so they need the look too (R5, R11).
 func (s *session) ship(b *batch) error {
 	if len(b.frames) > 0 {
@@ -154,7 +193,13 @@ func (s *session) ship(b *batch) error {
 		if err := s.ledger.step("append", func() error { return s.append(b.frames) }); err != nil {
 			return err
 		}
-		return s.ledger.step("look", func() error { return s.look(context.Background()) })
+		if err := s.ledger.step("look", func() error { return s.look(context.Background()) }); err != nil {
+			return err
+		}
+		if s.third == nil {
+			return nil
+		}
+		return s.ledger.step("witness", func() error { return s.moveWitness(b.heads) })
 	}
 	return s.look(context.Background())
 }
@@ -226,13 +271,19 @@ func (s *session) positions() []uint64 {
 	return pos
 }
 
-// mirrorError says which mirror failed. It tells a missing copy from a false store.
+// mirrorError says which mirror failed; no name is the head witness. It tells a missing copy from a false store.
 type mirrorError struct {
 	name string
 	err  error
 }
 
-func (e *mirrorError) Error() string { return "mirror " + e.name + ": " + e.err.Error() }
+func (e *mirrorError) Error() string {
+	if e.name == "" {
+		return "head witness: " + e.err.Error()
+	}
+	return "mirror " + e.name + ": " + e.err.Error()
+}
+
 func (e *mirrorError) Unwrap() error { return e.err }
 
 // room refuses writes before the commit while a disk is nearly full; it looks again every 200 ms.
