@@ -121,6 +121,7 @@ type Ledger struct {
 	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
 	doubted  map[string]bool     // mirrors that gave what is false
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
 	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
@@ -299,6 +300,11 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
 	defer l.under.begin(name)()
+	return l.faulty(name, do)
+}
+
+// faulty runs one durable step that is not of the write path.
+func (l *Ledger) faulty(name string, do func() error) error {
 	if l.fault == nil {
 		return do()
 	}
