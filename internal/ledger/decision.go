@@ -76,7 +76,7 @@ func (l *Ledger) awaitTakeOver(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-l.takeOver:
+	case <-l.overtake:
 		l.force = true
 		return true
 	}
@@ -94,7 +94,7 @@ func (l *Ledger) TakeOver(ctx context.Context) error {
 		return fmt.Errorf("nobody else has claimed the mirrors, there is nothing to take over: %w", holdfast.ErrInvalid)
 	}
 	select {
-	case l.takeOver <- struct{}{}:
+	case l.overtake <- struct{}{}:
 	default: // asked already
 	}
 	select {

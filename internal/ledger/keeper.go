@@ -51,8 +51,8 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			}
 		}
 		l.noteDamage(err)
-		if !l.survive(ctx, err) {
-			return
+		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
+			return // a restore that did not open is for its person to try again
 		}
 		if l.useReserve(err) || errors.Is(err, errDecision) && served {
 			continue

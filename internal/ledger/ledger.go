@@ -102,7 +102,9 @@ type Ledger struct {
 	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
-	takeOver chan struct{}           // has one item when an operator says that the other server is dead
+	overtake chan struct{}           // has one item when an operator says that the other server is dead
+
+	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
 	// The keeper's own.
 	unused  holdfast.Term   // claimed in every mirror, no log of it begun
@@ -162,7 +164,7 @@ func Create(ctx context.Context, cfg Config) error {
 	if err := st.Close(); err != nil {
 		return fmt.Errorf("close new store: %w", err)
 	}
-	if err := createHeadFile(cfg); err != nil {
+	if err := createHeadFile(cfg, nil); err != nil {
 		return err
 	}
 	l, err := Open(ctx, cfg)
@@ -201,7 +203,10 @@ func (l *Ledger) createServer(ctx context.Context) error {
 // Open starts the ledger of an existing data directory and returns at once. The fence is closed
 // until store and mirrors have been compared; until then View and Update return ErrFenced.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	cfg = cfg.withDefaults()
+	return open(ctx, cfg.withDefaults(), nil)
+}
+
+func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -217,7 +222,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		decisions: map[holdfast.AccountID]*decision{}, takeOver: make(chan struct{}, 1), foreigners: map[foreignDevice]ForeignStatus{},
+		decisions: map[holdfast.AccountID]*decision{}, overtake: make(chan struct{}, 1), foreigners: map[foreignDevice]ForeignStatus{},
+		takeOver: t,
 	}
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {

@@ -124,6 +124,9 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
+	if err := p.tellMembers(ctx); err != nil {
+		return err
+	}
 	if err := p.beginWitness(ctx); err != nil {
 		return err
 	}
@@ -138,7 +141,7 @@ func (p *proof) open(ctx context.Context) error {
 	if err != nil {
 		return storeError("read account 0", err)
 	}
-	if err := p.ledger.writeReport(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
+	if err := p.ledger.recordProof(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
 		return err
 	} else if err != nil { // the log has what it would say; no reason to stay closed
 		p.ledger.log.Error("write incident report", "err", err)
@@ -213,12 +216,11 @@ func (p *proof) claim(ctx context.Context) error {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if last.Damaged && !l.force {
+		if last.Damaged && !l.force && !l.takeOver.allowed() {
 			return &mirrorError{m.Name(), fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
 		}
-		if !strings.Contains(last.Note, l.instance) && !l.force {
-			return &mirrorError{m.Name(), fmt.Errorf("term %d was claimed by %s (process %d, %s): %w",
-				last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
+		if !strings.Contains(last.Note, l.instance) && !l.force && !l.takeOver.allowed() {
+			return &mirrorError{m.Name(), fmt.Errorf("%s: %w", l.taker(claims).Words(), errTakenOver)}
 		}
 	}
 	if p.reclaim(ctx) {
@@ -231,11 +233,12 @@ func (p *proof) claim(ctx context.Context) error {
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.Claim(ctx, p.session.term, "instance "+l.instance); err != nil {
+		if err := m.Claim(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
 	l.unused, l.force = p.session.term, false
+	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
 }

@@ -184,9 +184,19 @@ func (l *Ledger) sharesDisk(path string) bool {
 	return err == nil && same
 }
 
+// HealProgress is how far a heal of the store has come.
+type HealProgress struct {
+	Changes, Total int   // put back so far, and to be put back
+	Blobs          int   // large bodies put back so far
+	Bytes          int64 // of both so far
+}
+
 // progress tells of a long heal.
-func (l *Ledger) progress(changes int) {
-	l.setState(fence.Closed, fence.Reason{Code: fence.Healing, Detail: fmt.Sprintf("%d changes so far", changes)})
+func (l *Ledger) progress(p HealProgress) {
+	l.setState(fence.Closed, fence.Reason{Code: fence.Healing, Detail: fmt.Sprintf("%d of %d changes so far", p.Changes, p.Total)})
+	if l.takeOver != nil {
+		l.takeOver.progress(p)
+	}
 }
 
 // skipUnfenced is true for what last night's backup, made right after set-up, does not have.
