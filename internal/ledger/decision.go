@@ -20,6 +20,7 @@ var errClaimDamaged = errors.New("the newest claim cannot be read")
 type decision struct {
 	adopt string // the copy whose history goes on: "store" or a mirror's name; empty: accept the loss
 	err   error  // why it was not carried out; set by the proof
+	did   bool   // it was; set by the proof
 	done  chan error
 }
 

@@ -23,6 +23,7 @@ type session struct {
 	logs      []*mirror.Log
 	third     *thirdPlace                                 // nil: none is configured
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
+	decided   func()                                      // answers operators when the fence is open
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
 }
