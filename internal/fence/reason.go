@@ -56,7 +56,7 @@ var words = map[Code]struct{ sentence, todo string }{
 	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: take the line witness out of holdfast.conf and restart. docs/runbooks/mirror.md"},
 	Changing:     {"mirrors or their policy are being changed", "wait; it takes moments"},
 	DiskFull:     {"a disk is full or nearly so", "make room on the disk that is full, not in the data or the mirror; it goes on by itself. docs/runbooks/mirror.md"},
-	TakenOver:    {"another server has taken over the mirrors", "find the other server. If it is the right one, stop this one for good; if it is dead for good: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
+	TakenOver:    {"another server has taken over the mirrors", "leave this one stopped for good: the other one serves now. Only if that one is dead, or was made by mistake: stop it and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md, docs/runbooks/fence.md"},
 	ClaimDamaged: {"the newest claim in mirror %s cannot be read, so nobody knows whose the mirror is", "make sure that no other server uses the mirror, then: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
 	StoreFailed:  {"the store cannot be used, and could not be rebuilt yet", "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"},
 	DiskFailed:   {"a disk failed, this process must restart", "look at the system log for errors of the disk. The service manager starts the server again"},

@@ -111,7 +111,7 @@ type Ledger struct {
 	scrub    *scrubber
 	jobs     chan *job     // for the committer, between two batches
 	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
-	ordered  chan struct{} // has one item when an operator says that the other server is dead
+	overtake chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -248,7 +248,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1),
 	}
