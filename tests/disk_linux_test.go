@@ -3,6 +3,7 @@ package clients
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +59,7 @@ func newDisk(t *testing.T, dir, kind string) (*disk, error) {
 		return nil, err
 	}
 	args := map[string][]string{
-		"ext4": {"mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"},
+		"ext4": {"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard"},
 		"xfs":  {"mkfs.xfs", "-q", "-f", "-K"},
 	}[kind]
 	program := lookPath(args[0])
@@ -163,4 +164,87 @@ func (d *disk) unmount() error {
 		}
 	}
 	return fmt.Errorf("unmount %s: %w", d.at, err)
+}
+
+// A thin is memory that holds the image of a disk and can be made smaller than the disk believes to be, as
+// a thin pool that nobody watches: writes to the page cache succeed, and the sync fails.
+type thin struct {
+	*disk
+	memory string
+}
+
+// thinMost is the size of a thin's memory while there is room.
+const thinMost = 640 << 20 // bytes
+
+// newThin makes an ext4 over memory at dir. What ext4 keeps of its own has its room beforehand, all else is
+// given back, so that it is mostly data that does not find any.
+func newThin(t *testing.T, dir string) (*thin, error) {
+	t.Helper()
+	mountSmall(t, dir, fmt.Sprint(thinMost))
+	d, err := newDisk(t, filepath.Join(dir, "disk"), "ext4")
+	if err != nil {
+		return nil, err
+	}
+	if err := writeBack(d.image); err != nil {
+		return nil, err
+	}
+	if err := d.mount(); err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command("fstrim", d.at).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("fstrim: %w: %s: %w", err, out, errCannot)
+	}
+	return &thin{d, dir}, d.unmount()
+}
+
+// writeBack writes what a file holds over itself, so that no part of it is a hole.
+func writeBack(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, 1<<20)
+	for off := int64(0); ; off += int64(len(block)) {
+		n, err := f.ReadAt(block, off)
+		if _, werr := f.WriteAt(block[:n], off); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// shrink leaves room for so many more bytes and no more.
+func (d *thin) shrink(room int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.memory, &st); err != nil {
+		return err
+	}
+	return d.resize(int64(st.Blocks-st.Bfree)*st.Bsize + room)
+}
+
+// grow makes room again.
+func (d *thin) grow() error { return d.resize(thinMost) }
+
+func (d *thin) resize(bytes int64) error {
+	if err := unix.Mount("", d.memory, "", unix.MS_REMOUNT, fmt.Sprintf("size=%d", bytes)); err != nil {
+		return fmt.Errorf("resize %s: %w: %w", d.memory, err, errCannot)
+	}
+	return nil
+}
+
+// usable reports whether a file can be written and synced: a journal that met the end of the room leaves
+// the whole file system read-only until it is mounted again.
+func (d *thin) usable() bool {
+	f, err := os.Create(filepath.Join(d.at, "usable"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.WriteString("usable")
+	return err == nil && f.Sync() == nil
 }
