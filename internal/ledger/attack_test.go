@@ -313,6 +313,7 @@ func TestForkedMirrorBehind(t *testing.T) {
 		must(t, os.CopyFS(dir, os.DirFS(r.cfg.Dir)))
 		s := &rig{t: t, cfg: r.cfg, cards: r.cards, acked: map[string]string{}}
 		s.cfg.Dir, s.cfg.Mirrors = dir, []MirrorConfig{{Name: "disk2", Path: fork}}
+		must(t, editMembers(dir, func(members []member) []member { return members[:1] }))
 		s.open()
 		s.mustPut("x", "another history")
 		s.close(s.Ledger)

@@ -50,10 +50,11 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			}
 		}
 		l.noteDamage(err)
-		if !l.survive(ctx, err) {
-			return
+		without := l.leaveOut(err)
+		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
+			return // a restore that did not open is for its person to try again
 		}
-		if l.useReserve(err) {
+		if without || errors.Is(err, errAgain) || l.useReserve(err) {
 			continue
 		}
 		if !served || !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
@@ -107,15 +108,17 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 		return false
 	case errors.Is(err, holdfast.ErrFatal):
 		l.setState(fence.Closed, "a disk failed, this process must restart: "+err.Error())
+		l.condemn(err)
 		l.dropStore()
 		l.fatal <- err
 		return false
 	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
+		l.noteConflict()
 		l.setState(fence.Closed, "another server has taken over: "+err.Error())
 		l.dropStore()
 		<-ctx.Done() // an operator decides which of the two goes on
 		return false
-	case errors.As(err, &inMirror) && l.hasStore():
+	case (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && l.hasStore():
 		l.setState(fence.Held, err.Error())
 		return true
 	}
@@ -124,15 +127,24 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	return true
 }
 
+func (l *Ledger) noteConflict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conflicts++
+}
+
 // demote moves the fence as soon as something failed, before any request hears of it.
 func (l *Ledger) demote(err error) {
 	var inMirror *mirrorError
-	if errors.As(err, &inMirror) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
+	if (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
 		l.setState(fence.Held, err.Error())
 		return
 	}
 	l.setState(fence.Closed, err.Error())
 }
+
+// errAgain ends a session because another one is wanted at once: with other mirrors, or by other rules.
+var errAgain = errors.New("mirrors or their policy change")
 
 // errStoreGone marks an error after which healing should begin without delay.
 var errStoreGone = errors.New("the store cannot be used")
@@ -144,6 +156,7 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case <-l.joinNow: // mirrors or policy changed
 	case err := <-l.alarm:
 		l.raise(err) // for heldAlarm
 	}
@@ -152,6 +165,9 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
+	l.mu.Lock()
+	l.session = nil
+	l.mu.Unlock()
 	for i, lg := range s.logs {
 		end := lg.Close
 		if cause == nil {
@@ -197,6 +213,7 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.session = s
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
 		l.shut[w.Account] = gone(w)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,9 @@ type MirrorConfig struct {
 type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
-	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Mirrors     []MirrorConfig    // the live ones of them have a change before it is acknowledged
+	Policy      Policy            // what is done while a mirror is away; empty = Strict
+	Copies      int               // mirrors that must have a change (K); 0 = all
 	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
@@ -59,7 +62,8 @@ type Config struct {
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
-	vfs string // SQLite's name for FS; only the simulator sets it
+	vfs   string // SQLite's name for FS; only the simulator sets it
+	hooks hooks  // only the simulator sets any
 
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
@@ -97,14 +101,22 @@ type Ledger struct {
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
+	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
 
+	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
+
 	// The keeper's own.
-	unused  holdfast.Term   // claimed in every mirror, no log of it begun
-	begun   int             // logs begun since the fence was open last
-	suspect error           // what the store gave was false: it is to be made anew from the mirrors
-	doubted map[string]bool // mirrors that gave what is false
+	unused   holdfast.Term       // claimed in every mirror, no log of it begun
+	begun    int                 // logs begun since the fence was open last
+	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
+	doubted  map[string]bool     // mirrors that gave what is false
+	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
+	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
+
+	headsMu sync.Mutex // who holds it writes DIR/heads; taken before mu
 
 	mu        sync.RWMutex // guards all below
 	state     fence.State
@@ -127,7 +139,15 @@ type Ledger struct {
 	heals     []HealStatus
 	third     *WitnessStatus // nil: none is configured
 	foreign   int            // sync tokens refused for a wrong MAC or server
+	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
+
+	mirrorsAt    []MirrorConfig // the configured mirrors
+	rules        rules
+	members      []member      // as in DIR/heads
+	membersDoubt bool          // a write of DIR/heads failed: it may say something else
+	session      *session      // that serves, or is about to; nil: none
+	joinNow      chan struct{} // has one item when mirrors or rules changed
 }
 
 // Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
@@ -154,7 +174,7 @@ func Create(ctx context.Context, cfg Config) error {
 	if err := st.Close(); err != nil {
 		return fmt.Errorf("close new store: %w", err)
 	}
-	if err := createHeadFile(cfg); err != nil {
+	if err := createHeadFile(cfg, nil); err != nil {
 		return err
 	}
 	l, err := Open(ctx, cfg)
@@ -193,7 +213,13 @@ func (l *Ledger) createServer(ctx context.Context) error {
 // Open starts the ledger of an existing data directory and returns at once. The fence is closed
 // until store and mirrors have been compared; until then View and Update return ErrFenced.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	cfg = cfg.withDefaults()
+	return open(ctx, cfg.withDefaults(), nil)
+}
+
+func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
+	if err := (rules{cfg.Policy, cfg.Copies}).check(len(cfg.Mirrors)); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -209,9 +235,13 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
+		takeOver: t,
+		failing:  map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
+		joinNow: make(chan struct{}, 1),
 	}
+	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
-		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
+		l.infoOf(place{MirrorConfig: m})
 	}
 	go l.keep(kctx)
 	return l, nil
@@ -321,5 +351,9 @@ func (l *Ledger) tell(err error) {
 }
 
 func storeConfig(cfg Config) store.Config {
-	return store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	c := store.Config{Path: filepath.Join(cfg.Dir, "store"), Server: cfg.Server, Log: cfg.Log, FS: cfg.FS, VFS: cfg.vfs}
+	if cfg.hooks.store != nil {
+		cfg.hooks.store(&c)
+	}
+	return c
 }

@@ -16,7 +16,8 @@ import (
 // shipTails appends to each mirror what the store has and it lacks (R10, R12), blobs first (L7).
 func (p *proof) shipTails(ctx context.Context) error {
 	for i, m := range p.session.mirrors {
-		for a, h := range p.store {
+		for _, a := range slices.Sorted(maps.Keys(p.store)) {
+			h := p.store[a]
 			if _, closed := p.shut[a]; closed {
 				continue
 			}
@@ -119,7 +120,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if !incomplete(rec) && !p.ledger.doubted[m.Name()] {
+		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubted[m.Name()] {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())

@@ -44,6 +44,12 @@ func (r *report) shipped(name string, n int) {
 	}
 }
 
+func (r *report) stray(name string, n int) {
+	if n > 0 {
+		r.damage = append(r.damage, fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they stay in its old logs (holdfast mirror cat shows them)", name, n))
+	}
+}
+
 // worth reports whether a person should read about it: not after an ordinary start.
 func (r *report) worth(shut map[holdfast.AccountID]string) bool {
 	return r.storeProblem != nil || r.changes > 0 || len(r.damage) > 0 || len(r.lost) > 0 || r.missingBlobs > 0 || len(shut) > 0

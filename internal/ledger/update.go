@@ -148,8 +148,15 @@ func (l *Ledger) admit(a holdfast.AccountID) error {
 type batch struct {
 	requests []*request
 	frames   []mirror.Frame
-	bytes    int // of the frames' payloads
+	bytes    int       // of the frames' payloads
+	blobs    []ownBlob // that the frames name
 	heads    map[holdfast.AccountID]holdfast.AccountHead
+}
+
+// ownBlob is a body over 64 KiB and whose it is.
+type ownBlob struct {
+	account holdfast.AccountID
+	frame.Blob
 }
 
 func (b *batch) answer(err error) {
@@ -201,7 +208,7 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		}
 		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
-		b.frames, b.heads = nil, nil
+		b.frames, b.heads, b.blobs = nil, nil, nil
 		s.paths.forget()
 		for _, r := range reqs { // refusals too: they were judged by a state that never came to be (R11)
 			r.head, r.err = holdfast.Head{}, fmt.Errorf("commit: %w", err)
@@ -257,6 +264,11 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	r.head = holdfast.Head{Seq: c.Seq, Hash: hash}
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
 	b.bytes += len(payload)
+	for _, o := range c.Ops {
+		if o.Blob != nil {
+			b.blobs = append(b.blobs, ownBlob{r.account, *o.Blob})
+		}
+	}
 	b.frames = append(b.frames, mirror.Frame{Account: r.account, Epoch: c.Epoch, Seq: c.Seq, Hash: hash, Term: c.Term, Payload: payload})
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alert"
 	"holdfast/internal/auth"
 	"holdfast/internal/ledger"
 )
@@ -72,8 +74,11 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
-	return map[string]operation{
+	ops := map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
+		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
+			return alert.Test(ctx, d.alertConfig()), nil
+		}),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
@@ -100,6 +105,8 @@ func (d *Dir) operations() map[string]operation {
 			return d.Auth.RevokeDevice(ctx, in.Account, in.Device)
 		}),
 	}
+	maps.Copy(ops, d.mirrorOperations())
+	return ops
 }
 
 func (d *Dir) status(ctx context.Context) Status {
@@ -145,7 +152,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" { // which says what state it finds
+		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {
