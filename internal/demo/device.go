@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type device struct {
 	tell     func(who, format string, args ...any) // one line of the timeline; may be nil
 	poke     chan struct{}                         // "something is dirty": asks for a sync soon
 	services [3]*service                           // the syncing goroutine's own
+	off      atomic.Bool                           // switched off: run does not sync
 
 	mu      sync.Mutex
 	shelves map[kind]*collection // where the person's new things go
@@ -147,7 +149,10 @@ func (d *device) changed() {
 // list of collections is read again at every eighth sync.
 func (d *device) run(ctx context.Context, interval time.Duration) {
 	for n := 1; ctx.Err() == nil; n++ {
-		wait := d.sync(ctx, n%8 == 0)
+		var wait time.Duration
+		if !d.off.Load() {
+			wait = d.sync(ctx, n%8 == 0)
+		}
 		poke := d.poke
 		if wait > 0 {
 			poke = nil // told to wait: a local change does not shorten that

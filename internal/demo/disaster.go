@@ -60,6 +60,10 @@ func (s *show) putOldStore() error {
 // putBackup puts everything back to last night.
 func (s *show) putBackup() error {
 	s.say("operator", "puts last night's backup back: it is all there is")
+	return s.restoreNight()
+}
+
+func (s *show) restoreNight() error {
 	return errors.Join(replaceTree(s.host.config.Dir, s.nightDir("server")), replaceTree(s.host.mirrorDir(), s.nightDir("mirror")))
 }
 
@@ -146,6 +150,7 @@ func (s *show) unmountMirror() error {
 		return err
 	}
 	s.away.from = time.Now()
+	s.away.truly, s.away.waits, _ = s.watch.counts()
 	return durable.MkdirAll(durable.Disk, s.host.mirrorDir())
 }
 
@@ -172,12 +177,12 @@ func (s *show) mountMirror() error {
 	if len(names) > 0 {
 		s.problem("the empty mount point was taken for a mirror: there is %s in it", strings.Join(names, ", "))
 	}
-	truly, waits, falsely := s.watch.counts()
-	s.say("operator", "mounts it again; meanwhile %d reads were answered truly, %d not at all, %d falsely", truly, waits, falsely)
+	truly, waits, _ := s.watch.counts()
+	s.away.truly, s.away.waits, s.away.to = truly-s.away.truly, waits-s.away.waits, time.Now()
+	s.say("operator", "mounts it again; meanwhile %d reads were answered truly, %d refused", s.away.truly, s.away.waits)
 	if err := os.RemoveAll(s.host.mirrorDir()); err != nil {
 		return err
 	}
-	s.away.to = time.Now()
 	return durable.Rename(durable.Disk, s.awayDir(), s.host.mirrorDir(), false)
 }
 

@@ -31,10 +31,10 @@ func (s *show) answeredTruly() string {
 	return ""
 }
 
-// readsWentOn: reads were served while a copy was missing.
+// readsWentOn: reads were served while a copy was missing. One or two may be refused while it is found out.
 func (s *show) readsWentOn() string {
-	if truly, waits, _ := s.watch.counts(); waits > truly/10 { // a few while it was found out
-		return fmt.Sprintf("%d of %d reads were refused although the store was true", waits, waits+truly)
+	if s.away.waits > 2 || s.away.truly == 0 {
+		return fmt.Sprintf("%d of %d reads were refused although the store was true", s.away.waits, s.away.waits+s.away.truly)
 	}
 	return ""
 }
@@ -106,5 +106,8 @@ func (s *show) oneAcknowledged() string {
 	return ""
 }
 
-// span is a time during which something was so.
-type span struct{ from, to time.Time }
+// absence is the time during which the mirror was not there, and how reads were answered in it.
+type absence struct {
+	from, to     time.Time
+	truly, waits int
+}
