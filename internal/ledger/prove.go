@@ -67,7 +67,7 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 		p.answer(err)
 		return nil, err
 	}
-	p.answer(nil)
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 

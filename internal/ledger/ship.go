@@ -28,6 +28,7 @@ type session struct {
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	told      func() // answers whose decisions the proof carried out
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
