@@ -23,12 +23,12 @@ type shown struct {
 }
 
 // showAll holds one show of each scenario, all at once since they mostly wait, each with little in it. Where
-// one stands for the others, a short run shows every third.
+// one stands for the others, a short run shows every fourth.
 func showAll(t *testing.T, alike bool, change func(i int, cfg *Config)) []shown {
 	t.Helper()
 	var all []shown
 	for i, sc := range Scenarios() {
-		if !alike || !testing.Short() || i%3 == 0 {
+		if !alike || !testing.Short() || i%4 == 0 {
 			all = append(all, shown{sc: sc})
 		}
 	}
@@ -37,7 +37,7 @@ func showAll(t *testing.T, alike bool, change func(i int, cfg *Config)) []shown 
 		var out bytes.Buffer
 		cfg := Config{
 			Scenario: all[i].sc.Name, Seed: 3, Out: &out, Keep: t.TempDir(), Log: slog.New(slog.DiscardHandler),
-			sizes: [kinds]int{40, 25, 15, 15}, beat: 10 * time.Millisecond,
+			sizes: [kinds]int{40, 25, 15, 15}, beat: 10 * time.Millisecond, pace: 4 * usualPace,
 		}
 		change(i, &cfg)
 		g.Go(func() {

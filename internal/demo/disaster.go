@@ -164,7 +164,7 @@ func (s *show) waitRefused() error {
 		}
 		return true
 	})
-	s.pause(time.Second)
+	s.pause(time.Minute / s.cfg.pace) // of a device
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (s *show) startSecond() error {
 func (s *show) bothRun() error {
 	second := by(hostOf(s.second))
 	s.until(10*time.Second, func() bool { return s.journal.count(second) >= 3 })
-	s.pause(time.Second)
+	s.pause(time.Minute / s.cfg.pace) // of a device
 	s.say("people", "were told \"stored\" %d times by the first server, %d times by the second so far",
 		s.journal.count(by(hostOf(s.host))), s.journal.count(second))
 	return nil

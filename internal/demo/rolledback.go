@@ -101,7 +101,7 @@ func (s *show) closedForOne() error {
 		return nil
 	}
 	s.say("neighbour", "another account of the same server is served as ever")
-	s.pause(time.Second)
+	s.pause(time.Minute / s.cfg.pace) // of a device
 	return nil
 }
 

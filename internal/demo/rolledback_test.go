@@ -19,7 +19,7 @@ func TestThreeDevicesAfterAcceptLoss(t *testing.T) {
 	}
 	cfg := Config{
 		Seed: 5, Out: &out, Keep: t.TempDir(), Log: slog.New(slog.DiscardHandler),
-		sizes: [kinds]int{40, 25, 10, 5}, beat: 10 * time.Millisecond,
+		sizes: [kinds]int{40, 25, 10, 5}, beat: 10 * time.Millisecond, pace: 4 * usualPace,
 		plant: map[moment]func(*show){beforeVerdict: func(s *show) { s.checkThreeDevices(t) }},
 	}
 	v, err := run(t.Context(), sc, cfg)

@@ -226,7 +226,7 @@ func (s *show) deviceOf(account, name string, j *journal) (*device, error) {
 		return nil, err
 	}
 	d := newDevice(name, r, j, s.maker)
-	d.tell = s.sayOf
+	d.tell, d.pace = s.sayOf, s.cfg.pace
 	if err := d.discover(s.ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -346,7 +346,7 @@ func (s *show) everywhere(all int) bool {
 // settle waits until every device has synced after now, holds nothing that waits for the server, and
 // all hold the same; or until nothing has moved for a while; or until the show's time is nearly over.
 func (s *show) settle() {
-	const still = 2 * time.Second
+	still := 2 * time.Minute / s.cfg.pace // of a device
 	from, moved := time.Now(), time.Now()
 	last := ""
 	for s.ctx.Err() == nil && time.Since(s.start) < s.cfg.limit-10*time.Second {
