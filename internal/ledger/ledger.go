@@ -57,6 +57,7 @@ type Config struct {
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
 	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
 
@@ -103,9 +104,12 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
-	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
-	ordered  chan struct{}           // has one item when an operator says that the other server is dead
+	scrub    *scrubber
+	jobs     chan *job     // for the committer, between two batches
+	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
+	ordered  chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -236,7 +240,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
@@ -248,6 +252,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
 	}
+	l.scrub = newScrubber(l)
 	go l.keep(kctx)
 	return l, nil
 }
@@ -290,6 +295,7 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
 	if l.fault == nil {
 		return do()
 	}

@@ -327,6 +327,13 @@ func (p *proof) openStore(ctx context.Context) error {
 		return nil
 	}
 	st, err := store.Open(ctx, storeConfig(l.cfg))
+	if err == nil && st.Damaged() {
+		if merr := p.mendStore(ctx, st); errors.Is(merr, holdfast.ErrFatal) {
+			return errors.Join(merr, st.Close())
+		} else if merr != nil && l.suspect == nil {
+			l.suspect = merr
+		}
+	}
 	if err == nil {
 		st, err = p.distrust(ctx, st)
 	}

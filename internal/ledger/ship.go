@@ -129,6 +129,9 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		return false, err
 	case <-tick:
 		return true, nil
+	case j := <-s.ledger.jobs:
+		j.done <- j.do(s)
+		return false, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
 	}
