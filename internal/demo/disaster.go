@@ -13,6 +13,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/durable"
+	"holdfast/internal/ledger"
 )
 
 // The acts that scenarios are made of. What they do to files they do as a careless hand or a broken disk
@@ -103,6 +104,20 @@ func (s *show) spoilMirror() error {
 		b[i] = byte(r.Uint32())
 	}
 	return overwrite(name, max(0, size-garbage-512), b)
+}
+
+// scrub is holdfast scrub: the server reads the mirror again while it runs, and mends it.
+func (s *show) scrub() error {
+	if err := s.host.ledger.Scrub("mirrors", ledger.ScrubFull); err != nil {
+		return err
+	}
+	var st *ledger.ScrubStatus
+	s.until(s.cfg.patience, func() bool {
+		st = s.host.ledger.Status().Scrub
+		return !st.Asked && !st.Running && st.Unhealed == 0 && st.Found > 0
+	})
+	s.say("operator", "holdfast scrub --only mirrors: %d damages found, %d healed, %d not", st.Found, st.Healed, st.Unhealed)
+	return nil
 }
 
 // lastSegment returns the newest segment of the mirror that has frames, and where its last byte that is

@@ -52,13 +52,19 @@ func (s *show) writesWaited() string {
 	return ""
 }
 
-// damageReported: both damages to the mirror were found, and are written down for people.
+// damageReported: both damages to the mirror were found and mended, the second one by a scrub, and are
+// written down for people.
 func (s *show) damageReported() string {
-	found, err := filepath.Glob(filepath.Join(s.host.config.Dir, "incidents", "*-damage.md"))
-	if err != nil || len(found) < 2 {
-		return fmt.Sprintf("the mirror was damaged twice, and there are %d reports of it", len(found))
+	dir := filepath.Join(s.host.config.Dir, "incidents")
+	atStart, _ := filepath.Glob(filepath.Join(dir, "*Z-damage.md")) // the patterns are right ones
+	byScrub, _ := filepath.Glob(filepath.Join(dir, "*-scrub-healed-*.md"))
+	if len(atStart) == 0 || len(byScrub) == 0 {
+		return fmt.Sprintf("the mirror was damaged twice, and there are %d reports of it", len(atStart)+len(byScrub))
 	}
-	s.say("server", "found both damages and wrote the mirror anew from the store; reports in incidents/")
+	if st := s.host.ledger.Status().Scrub; st.Unhealed > 0 {
+		return fmt.Sprintf("%d damages are not mended", st.Unhealed)
+	}
+	s.say("server", "found both damages and wrote what was missing again from the store; reports are in incidents/")
 	return ""
 }
 

@@ -68,11 +68,11 @@ var table = []Scenario{
 	},
 	{
 		Name:     "torn-mirror",
-		Summary:  "the back-up is damaged: the mirror loses its tail while the server is off, and garbage is written over its end while it runs",
+		Summary:  "the back-up is damaged: the mirror loses its tail while the server is off, and garbage is written over its end while it runs; a scrub finds that",
 		Others:   "it has no second copy that could be damaged",
 		Rows:     []int{3, 5},
 		returns:  "open again",
-		disaster: []act{(*show).switchOff, (*show).cutMirror, (*show).switchOn, (*show).spoilMirror, (*show).switchOff, (*show).switchOn},
+		disaster: []act{(*show).switchOff, (*show).cutMirror, (*show).switchOn, (*show).spoilMirror, (*show).scrub},
 		expect:   []check{(*show).damageReported, (*show).mirrorIsWhole},
 	},
 	{
