@@ -231,9 +231,6 @@ func (s *session) blobsThere(blobs []ownBlob) error {
 func (s *session) append(frames []mirror.Frame) error {
 	mirrors, logs := s.live()
 	if len(logs) == 0 {
-		if s.ledger.cfg.Unfenced {
-			return nil
-		}
 		return fmt.Errorf("no mirror is live: %w", holdfast.ErrNotDurable)
 	}
 	errs := make([]error, len(logs))
