@@ -28,7 +28,8 @@ type headFile struct {
 	Term     string          `json:"term,omitempty"`
 	Written  time.Time       `json:"written"`
 	Heads    []headFileEntry `json:"heads"`
-	Tokens   []headFileEntry `json:"tokens,omitempty"` // sync tokens that proved a loss
+	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
+	Doubted  []string        `json:"doubted,omitempty"` // mirrors that gave what is false, and were not refilled yet
 }
 
 type headFileEntry struct {
@@ -145,6 +146,7 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	for _, w := range l.tokens {
 		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix)})
 	}
+	f.Doubted = slices.Sorted(maps.Keys(l.doubted))
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
 	l.mu.Unlock()
@@ -163,6 +165,24 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 		l.mu.Unlock()
 	}
 	return err
+}
+
+// keepDoubt writes at once that a mirror gave what is false: after a crash it is still to be read whole.
+func (l *Ledger) keepDoubt(name string) error {
+	l.mu.Lock()
+	known := l.doubted[name]
+	l.doubted[name], l.headsDue = true, true
+	doubted := slices.Sorted(maps.Keys(l.doubted))
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	f, err := readHeadFile(l.cfg)
+	if err != nil {
+		return err
+	}
+	f.Doubted = doubted
+	return l.replaceHeadFile(f, false)
 }
 
 // replaceHeadFile writes DIR/heads. Of accounts that are closed it keeps what the file knew before.

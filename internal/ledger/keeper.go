@@ -97,7 +97,9 @@ func (l *Ledger) noteDamage(err error) {
 	}
 	var inMirror *mirrorError
 	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
-		l.doubted[inMirror.name] = true
+		if err := l.keepDoubt(inMirror.name); err != nil {
+			l.log.Error("keep that a mirror is damaged", "mirror", inMirror.name, "err", err)
+		}
 	}
 }
 
@@ -207,6 +209,9 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
 	l.logs = s.logs
+	for _, m := range s.mirrors { // each was read whole and refilled if there was a doubt
+		delete(l.doubted, m.Name())
+	}
 	closeBuckets(l, old)
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {

@@ -104,10 +104,9 @@ type Ledger struct {
 	alarm    chan error // what a reader or the watch saw: the store or a claim may be false
 
 	// The keeper's own.
-	unused  holdfast.Term   // claimed in every mirror, no log of it begun
-	begun   int             // logs begun since the fence was open last
-	suspect error           // what the store gave was false: it is to be made anew from the mirrors
-	doubted map[string]bool // mirrors that gave what is false
+	unused  holdfast.Term // claimed in every mirror, no log of it begun
+	begun   int           // logs begun since the fence was open last
+	suspect error         // what the store gave was false: it is to be made anew from the mirrors
 
 	mu        sync.RWMutex // guards all below
 	state     fence.State
@@ -124,6 +123,7 @@ type Ledger struct {
 	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
 	lost      map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	doubted   map[string]bool                             // mirrors that gave what is false and were not refilled since
 	tokens    []fence.Witness                             // sync tokens that proved a loss
 	watchers  map[holdfast.AccountID]map[*Watcher]struct{}
 	macKey    []byte
@@ -216,6 +216,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	}
 	for _, m := range cfg.Mirrors {
 		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
+	}
+	for _, name := range hf.Doubted {
+		l.doubted[name] = true
 	}
 	l.scrub = newScrubber(l)
 	go l.keep(kctx)

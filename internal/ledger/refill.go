@@ -123,7 +123,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if !incomplete(rec) && !p.ledger.doubted[m.Name()] {
+		if !incomplete(rec) && !p.ledger.doubts(m.Name()) {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())
@@ -142,9 +142,15 @@ func (p *proof) lowerDamaged(ctx context.Context) error {
 			}
 		}
 		p.recovered[i] = &low
-		delete(p.ledger.doubted, m.Name())
 	}
 	return nil
+}
+
+// doubts reports whether a mirror gave what is false and was not refilled since.
+func (l *Ledger) doubts(name string) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.doubted[name]
 }
 
 // readWhole returns the heads that a mirror can be replayed to, verified from the first change on.

@@ -199,7 +199,7 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if s.db, err = sql.Open("sqlite", uri); err != nil {
 		return sqlError("open database", err)
 	}
-	s.db.SetMaxOpenConns(s.cfg.Readers + 2)
+	s.db.SetMaxOpenConns(s.cfg.Readers + 3) // writer, checkpoints, scrub
 	s.db.SetMaxIdleConns(-1)
 	w, err := connect(ctx, s.db, writerCacheKiB)
 	if err != nil {
