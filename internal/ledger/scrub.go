@@ -114,9 +114,22 @@ func (s *scrubber) lane(ctx context.Context, lane int) {
 		s.ended(p, err)
 		if err != nil && ctx.Err() == nil {
 			s.l.log.Warn("scrub stopped", "copy", p.Copy, "part", p.Part, "err", err)
-			s.idle(ctx, lane, time.Minute)
+			s.rest(ctx, lane)
 		}
 	}
+}
+
+// rest waits after a lap that could not be finished, unless somebody asked for another.
+func (s *scrubber) rest(ctx context.Context, lane int) {
+	for _, p := range s.parts(lane) {
+		s.mu.Lock()
+		_, asked := s.asked[p.name()]
+		s.mu.Unlock()
+		if asked {
+			return
+		}
+	}
+	s.idle(ctx, lane, time.Minute)
 }
 
 // next returns the lap that is due, or how long there is none.
