@@ -27,6 +27,9 @@ import (
 // FileName is the name of the settings file inside a data directory.
 const FileName = "holdfast.conf"
 
+// RestoreName is the name of the file that says that the restore into a directory has not finished.
+const RestoreName = "restore"
+
 // Limits of the file. Beyond them Parse refuses before it looks further.
 const (
 	maxFile   = 1 << 20 // bytes
@@ -46,6 +49,8 @@ type Config struct {
 	ServerID holdfast.ServerID
 	Mirrors  []Mirror
 	Witness  string // absolute path of the head witness; empty: none
+	Policy   string // strict or degraded: what is done while a mirror is away
+	Copies   int    // mirrors that are to have every change; 0 = all
 
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown
@@ -62,11 +67,14 @@ type Config struct {
 	ScrubRate       int64 // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
+
+	Watch // metrics, alerts, heartbeat
 }
 
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
 func Default() *Config {
 	return &Config{
+		Policy:          "strict",
 		Listen:          []string{"127.0.0.1:8480"},
 		ACMEDirectory:   "https://acme-v02.api.letsencrypt.org/directory",
 		LogLevel:        slog.LevelInfo,
@@ -75,6 +83,7 @@ func Default() *Config {
 		ScrubRate:       4 << 20,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
+		Watch:           defaultWatch,
 	}
 }
 
@@ -95,8 +104,12 @@ func (e *LineError) Error() string {
 func (e *LineError) Unwrap() error { return e.Err }
 
 // Load reads and checks dir/holdfast.conf. ErrAbsent: dir has none, so it is not a data directory.
+// ErrDenied: a restore into dir has not finished.
 // ErrInvalid: the joined LineErrors of all that is wrong.
 func Load(dir string) (*Config, error) {
+	if _, err := os.Lstat(filepath.Join(dir, RestoreName)); err == nil {
+		return nil, fmt.Errorf("a restore into %s is under way or was interrupted (its file %q is there): run the same holdfast restore again, it goes on where it was: %w", dir, RestoreName, holdfast.ErrDenied)
+	}
 	f, err := os.Open(filepath.Join(dir, FileName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s has no %s, so it is not a Holdfast data directory (make one with: holdfast init --data DIR --mirror DIR2): %w", dir, FileName, holdfast.ErrAbsent)

@@ -320,6 +320,7 @@ func TestForkedMirrorBehind(t *testing.T) {
 		must(t, os.CopyFS(dir, os.DirFS(r.cfg.Dir)))
 		s := &rig{t: t, cfg: r.cfg, cards: r.cards, acked: map[string]string{}}
 		s.cfg.Dir, s.cfg.Mirrors = dir, []MirrorConfig{{Name: "disk2", Path: fork}}
+		must(t, editMembers(dir, func(members []member) []member { return members[:1] }))
 		s.open()
 		s.mustPut("x", "another history")
 		s.close(s.Ledger)
@@ -527,7 +528,7 @@ func TestDamagedStoreThatCannotBeRebuilt(t *testing.T) {
 	})
 	until(t, "the rest is served", func() bool {
 		_, err := r.get("a")
-		return errors.Is(err, holdfast.ErrCorrupt) && r.rebuiltLately() && r.Status().State == "open"
+		return errors.Is(err, holdfast.ErrCorrupt) && r.rebuiltLately() && r.Status().State == "open" && r.Status().Scrub.Unhealed > 0 && !r.Status().Scrub.Asked
 	})
 	term := r.Status().Term
 	for range 20 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -22,13 +23,14 @@ const (
 // bodies, names and ETags are identical and devices notice nothing (F5).
 func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
-	p.ledger.setState(fence.Closed, "healing the store from the mirror")
+	p.ledger.setState(fence.Closed, fence.Reason{Code: fence.Healing})
 	var failed error
+	done := HealProgress{Total: p.toHeal()}
 	for i, m := range p.session.mirrors {
-		if !p.ahead(p.recovered[i]) {
+		if p.chosen[i].grade != complete || !p.ahead(p.recovered[i]) {
 			continue
 		}
-		h := &healer{proof: p, mirror: m}
+		h := &healer{proof: p, mirror: m, done: &done}
 		err := h.replay(ctx)
 		p.report.healed(m.Name(), h.changes, h.blobs)
 		if err != nil { // not a mirrorError: this store is behind, it must not be served meanwhile
@@ -53,7 +55,7 @@ func (p *proof) heal(ctx context.Context) error {
 		if failed != nil {
 			return failed // another attempt, or another mirror, may do it
 		}
-		p.close(a, fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq))
+		p.close(a, fence.Reason{Code: fence.Unreadable, Subject: p.holder(a, m), Detail: fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq)})
 	}
 	return nil
 }
@@ -75,10 +77,22 @@ func (p *proof) ahead(rec *mirror.Recovered) bool {
 	return false
 }
 
+// toHeal counts the changes that the mirrors have and the store has not.
+func (p *proof) toHeal() (n int) {
+	for a, h := range p.merged {
+		if have := p.store[a].Head.Seq; h.Head.Seq > have {
+			n += int(h.Head.Seq - have)
+		}
+	}
+	return n
+}
+
 // healer replays one mirror into the store.
 type healer struct {
 	proof   *proof
 	mirror  *mirror.Mirror
+	done    *HealProgress // of all mirrors
+	told    time.Time     // when of a large body last
 	tx      *store.Tx
 	pending int
 	bytes   int
@@ -132,12 +146,14 @@ func (h *healer) apply(ctx context.Context, r *mirror.Record) error {
 	}
 	h.changes++
 	h.pending++
+	h.done.Changes++
+	h.done.Bytes += int64(len(r.Payload))
 	if h.bytes += len(r.Payload); h.pending < healBatch && h.bytes < healBatchBytes {
 		return nil
 	}
 	tx := h.tx
 	h.tx, h.pending, h.bytes = nil, 0, 0
-	h.proof.ledger.progress(h.changes)
+	h.proof.ledger.progress(*h.done)
 	if err := tx.Commit(); err != nil {
 		return storeError("commit", err)
 	}
@@ -161,6 +177,12 @@ func (h *healer) blob(ctx context.Context, a holdfast.AccountID, b frame.Blob) e
 	}
 	if found {
 		h.blobs++
+		h.done.Blobs++
+		h.done.Bytes += b.Size
+	}
+	if time.Since(h.told) > time.Second {
+		h.told = time.Now()
+		l.progress(*h.done)
 	}
 	return nil
 }

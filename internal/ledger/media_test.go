@@ -311,7 +311,8 @@ func (m *media) tryOpen() bool {
 		if state == fence.Open {
 			return true
 		}
-		if strings.Contains(reason, "taken over") || strings.Contains(reason, "marker") || strings.Contains(reason, "claim") {
+		switch reason.Code {
+		case fence.TakenOver, fence.ClaimDamaged, fence.MirrorAbsent, fence.MirrorFailed:
 			return false
 		}
 		select {

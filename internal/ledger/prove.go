@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,29 +29,45 @@ type proof struct {
 	recovered []*mirror.Recovered
 	merged    map[holdfast.AccountID]holdfast.AccountHead // what the mirrors have together
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
-	shut      map[holdfast.AccountID]string
+	shut      map[holdfast.AccountID]closure
+	decisions map[holdfast.AccountID]*decision // taken from the ledger
 	heads     *headFile
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
+	members   []member     // the mirrors that count, as DIR/heads has them
+	chosen    []*candidate // what the session's mirrors are, in their order
+	passed    []*candidate // members that could be read and are not in the session
 }
 
 // prove opens the fence or says why not.
 func (l *Ledger) prove(ctx context.Context) (*session, error) {
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
+	l.gate("prove")
+	if l.cfg.hooks.proof != nil {
+		l.cfg.hooks.proof()
+	}
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = l.blobs.home.Check(); err != nil {
+			err = fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+		}
 	}
-	if err := l.blobs.home.Check(); err != nil {
-		return nil, fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+	if err != nil {
+		p.answer(err)
+		return nil, err
 	}
 	p.heads = hf
 	if err := p.all(ctx); err != nil {
 		p.abandon(err)
+		p.answer(err)
 		return nil, err
 	}
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -83,16 +98,32 @@ func (p *proof) equalise(ctx context.Context) error {
 	if p.unfenced() {
 		return p.open(ctx)
 	}
+	if err := p.judgeTold(ctx); err != nil {
+		return err
+	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
 	if err := p.lowerDamaged(ctx); err != nil {
 		return err
 	}
+	if err := p.lowerBehind(ctx); err != nil {
+		return err
+	}
+	p.noteOld()
 	if err := p.judgeWitnesses(ctx); err != nil {
+		return err
+	}
+	if err := p.acceptLosses(ctx); err != nil {
 		return err
 	}
 	if err := p.startLogs(ctx); err != nil {
 		return err
 	}
 	if err := p.shipTails(ctx); err != nil {
+		return err
+	}
+	if err := p.verifyFilled(ctx); err != nil {
 		return err
 	}
 	return p.open(ctx)
@@ -109,6 +140,12 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
+	if err := p.settleMembers(); err != nil {
+		return err
+	}
+	if err := tellMembers(ctx, p.session.mirrors, p.ledger.memberList()); err != nil {
+		return err
+	}
 	if err := p.beginWitness(ctx); err != nil {
 		return err
 	}
@@ -123,7 +160,7 @@ func (p *proof) open(ctx context.Context) error {
 	if err != nil {
 		return storeError("read account 0", err)
 	}
-	if err := p.ledger.writeReport(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
+	if err := p.ledger.recordProof(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
 		return err
 	} else if err != nil { // the log has what it would say; no reason to stay closed
 		p.ledger.log.Error("write incident report", "err", err)
@@ -132,7 +169,15 @@ func (p *proof) open(ctx context.Context) error {
 	case <-p.ledger.alarm: // raised before this was proven
 	default:
 	}
+	old := p.ledger.closures()
+	if len(p.decisions) > 0 {
+		if err := p.ledger.step("accepted", func() error { return nil }); err != nil { // durable in every copy
+			return err
+		}
+	}
 	p.ledger.adopt(p, key)
+	p.ledger.noteLive(p)
+	p.ledger.tellClosures(old)
 	return nil
 }
 
@@ -153,66 +198,68 @@ func (p *proof) abandon(cause error) {
 	}
 }
 
-// openMirrors opens every mirror. One that is absent is never taken for an empty one (F2).
-func (p *proof) openMirrors(ctx context.Context) error {
-	l := p.ledger
-	seen := map[string]string{}
-	var first error
-	for i, cfg := range l.cfg.Mirrors {
-		m, b, err := openMirror(ctx, l.cfg, cfg)
-		l.noteMirror(i, m, err)
-		if err != nil {
-			if first == nil {
-				first = &mirrorError{cfg.Name, err}
-			}
-			continue
-		}
-		p.session.buckets = append(p.session.buckets, b)
-		if other, ok := seen[m.ID()]; ok {
-			return fmt.Errorf("mirrors %s and %s are the same place: one copy is not two: %w", other, cfg.Name, holdfast.ErrInvalid)
-		}
-		seen[m.ID()] = cfg.Name
-		p.session.mirrors = append(p.session.mirrors, m)
-	}
-	return first
-}
-
-// claim takes the next term in every mirror (R1, R7: all of them, as K is m).
+// claim takes the next term in every mirror of the session (R1, R7).
 func (p *proof) claim(ctx context.Context) error {
 	l := p.ledger
-	var newest uint64
-	for _, m := range p.session.mirrors {
-		claims, err := m.Terms(ctx)
-		if err != nil {
-			return &mirrorError{m.Name(), err}
-		}
-		if len(claims) == 0 {
-			continue
-		}
-		last := claims[len(claims)-1]
-		newest = max(newest, last.Term.Number)
-		if !strings.Contains(last.Note, l.instance) {
-			return &mirrorError{m.Name(), fmt.Errorf("term %d was claimed by %s (process %d, %s): %w",
-				last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
-		}
+	newest, err := p.newest(ctx)
+	if err != nil {
+		return err
 	}
 	if p.reclaim(ctx) {
 		return nil
 	}
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // crypto/rand.Read never returns an error
+	l.cfg.hooks.draw(random[:])
 	p.session.term = holdfast.Term{Number: newest + 1, Random: binary.LittleEndian.Uint64(random[:])}
 	l.mu.Lock() // reads of a held server go on; they must not take our own next claim for somebody else's
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.Claim(ctx, p.session.term, "instance "+l.instance); err != nil {
+		if err := m.ClaimFar(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
-	l.unused = p.session.term
+	l.unused, l.force = p.session.term, false
+	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
+}
+
+// newest returns the highest term that a mirror or DIR/heads knows, unless it is of another data directory.
+func (p *proof) newest(ctx context.Context) (uint64, error) {
+	var newest uint64
+	if t, err := holdfast.ParseTerm(p.heads.Term); err == nil {
+		newest = t.Number // a mirror that is older than it has its claims filled up
+	}
+	look := func(name string, claims []mirror.Claim) error {
+		if len(claims) == 0 {
+			return nil
+		}
+		last := claims[len(claims)-1]
+		newest = max(newest, last.Term.Number)
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
+			return nil
+		}
+		if last.Damaged {
+			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
+		}
+		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
+	}
+	for _, m := range p.session.mirrors {
+		claims, err := m.Terms(ctx)
+		if err != nil {
+			return 0, &mirrorError{m.Name(), err}
+		}
+		if err := look(m.Name(), claims); err != nil {
+			return 0, err
+		}
+	}
+	for _, c := range p.passed {
+		if err := look(c.Name, c.claims); err != nil {
+			return 0, err
+		}
+	}
+	return newest, nil
 }
 
 // reclaim takes the claim that an attempt before made in every mirror and did not use: no log of it was
@@ -247,17 +294,20 @@ func (p *proof) sweep(ctx context.Context) {
 // readMirrors reads every mirror to its end and merges their heads.
 func (p *proof) readMirrors(ctx context.Context) error {
 	p.merged = map[holdfast.AccountID]holdfast.AccountHead{}
-	for _, m := range p.session.mirrors {
+	for i, m := range p.session.mirrors {
 		rec, err := m.Recover(ctx)
 		if err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 		p.recovered = append(p.recovered, rec)
 		p.report.noteMirror(m.Name(), rec)
+		if p.chosen[i].grade != complete {
+			continue // it proves nothing of what is newest
+		}
 		for a, h := range rec.Heads {
 			have, ok := p.merged[a]
 			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
-				p.close(a, "two mirrors have different data under one number")
+				p.fork(a, m.Name(), "two mirrors have different data under one number")
 			}
 			if !ok || h.Head.Seq > have.Head.Seq {
 				p.merged[a] = h
@@ -268,10 +318,15 @@ func (p *proof) readMirrors(ctx context.Context) error {
 }
 
 // close closes one account's own fence; the others go on (F8).
-func (p *proof) close(a holdfast.AccountID, why string) {
+func (p *proof) close(a holdfast.AccountID, why fence.Reason) {
 	if _, ok := p.shut[a]; !ok {
-		p.shut[a] = why
+		p.shut[a] = closure{Reason: why}
 	}
+}
+
+// fork closes an account of which a mirror has another history.
+func (p *proof) fork(a holdfast.AccountID, mirror, detail string) {
+	p.close(a, fence.Reason{Code: fence.Forked, Subject: "mirror " + mirror, Detail: detail})
 }
 
 // openStore opens the store, or makes an empty one to heal if the mirrors prove that there was one.
@@ -388,6 +443,9 @@ func (p *proof) compare(ctx context.Context) error {
 // whether a mirror has more than the store.
 func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue
+		}
 		for a, m := range rec.Heads {
 			v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
 			if err != nil {
@@ -395,7 +453,7 @@ func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 			}
 			switch v {
 			case fence.Fork:
-				p.close(a, fmt.Sprintf("store and mirror %s have different data under one number (%s and %s)", p.session.mirrors[i].Name(), p.store[a].Head, m.Head))
+				p.fork(a, p.session.mirrors[i].Name(), fmt.Sprintf("the store ends at %s, the mirror at %s", p.store[a].Head, m.Head))
 			case fence.MirrorAhead:
 				behind = true
 			}
@@ -435,6 +493,9 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	all = append(all, p.ledger.ownWitnesses()...)
 	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue // judgeTold has asked it
+		}
 		for _, h := range rec.Witness {
 			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
@@ -445,7 +506,8 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 			return storeError("judge witness", err)
 		}
 		if v != fence.Equal {
-			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
+			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
+			p.prove(w)
 			p.report.lost = append(p.report.lost, w)
 			p.remember(w)
 		}

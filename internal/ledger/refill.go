@@ -10,13 +10,15 @@ import (
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
 
 // shipTails appends to each mirror what the store has and it lacks (R10, R12), blobs first (L7).
 func (p *proof) shipTails(ctx context.Context) error {
 	for i, m := range p.session.mirrors {
-		for a, h := range p.store {
+		for _, a := range slices.Sorted(maps.Keys(p.store)) {
+			h := p.store[a]
 			if _, closed := p.shut[a]; closed {
 				continue
 			}
@@ -31,7 +33,7 @@ func (p *proof) shipTails(ctx context.Context) error {
 					return err
 				}
 				if errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal) { // F8: it concerns nobody else
-					p.close(a, fmt.Sprintf("mirror %s lacks changes from %d on, and the store does not give them: %s", m.Name(), from+holdfast.Seq(n), err))
+					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "mirror " + m.Name(), Detail: fmt.Sprintf("from change %d on, nor does the store give them: %s", from+holdfast.Seq(n), err)})
 					continue
 				}
 				return storeError("read tail", err)
@@ -123,7 +125,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if !incomplete(rec) && !p.ledger.doubts(m.Name()) {
+		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubts(m.Name()) {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())

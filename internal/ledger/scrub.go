@@ -230,7 +230,7 @@ func (l *Ledger) Scrub(only string, mode ScrubMode) error {
 func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	s.begin(p)
 	for {
-		c, err := s.l.serving(ctx)
+		c, err := s.l.openCopies(ctx)
 		if err != nil {
 			return err
 		}
@@ -246,7 +246,7 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 			s.complete(p)
 			return nil
 		}
-		if errors.Is(err, errAgain) {
+		if errors.Is(err, errReread) {
 			s.again(p)
 			continue
 		}
@@ -256,8 +256,8 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	}
 }
 
-// errAgain says that a lap found damage that only a reading of everything, at once, can judge.
-var errAgain = errors.New("all is to be read again")
+// errReread says that a lap found damage that only a reading of everything, at once, can judge.
+var errReread = errors.New("all is to be read again")
 
 // again begins a lap anew, as fast as it can.
 func (s *scrubber) again(p *lap) {
@@ -320,14 +320,16 @@ type copies struct {
 	paths   *paths
 }
 
-// serving waits until the fence is open and returns the copies.
-func (l *Ledger) serving(ctx context.Context) (*copies, error) {
+// openCopies waits until the fence is open and returns the copies.
+func (l *Ledger) openCopies(ctx context.Context) (*copies, error) {
 	for {
 		l.mu.RLock()
 		state, changed := l.state, l.changed
-		c := &copies{term: l.term, db: l.db, mirrors: l.mirrors, logs: l.logs, paths: l.paths}
+		c := &copies{term: l.term, db: l.db, paths: l.paths}
+		ss := l.session
 		l.mu.RUnlock()
-		if state == fence.Open && c.db != nil && len(c.mirrors) == len(c.logs) {
+		if state == fence.Open && c.db != nil && ss != nil {
+			c.mirrors, c.logs = ss.live()
 			return c, nil
 		}
 		select {

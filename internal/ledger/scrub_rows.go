@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/fence"
 	"holdfast/internal/store"
 )
 
@@ -32,7 +34,7 @@ func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer
 	if len(pages) > 0 {
 		n.damage = append(n.damage, fmt.Sprintf("%d pages of the store's file are not what was written, the first is page %d", len(pages), pages[0]))
 		if !thorough {
-			return errAgain
+			return errReread
 		}
 	}
 	bad, err := s.proveAccounts(ctx, n, p, c, pace, thorough)
@@ -55,7 +57,7 @@ func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer
 			return err
 		}
 	}
-	s.l.reopen(mending)
+	s.l.reopen(fence.Mending)
 	return s.conclude(n)
 }
 
@@ -77,7 +79,7 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 			continue
 		}
 		if !thorough && s.takeSuspects() {
-			return nil, errAgain
+			return nil, errReread
 		}
 		whole, err := s.proveAccount(ctx, n, c, a, func(b int64) error { return pace.pay(ctx, b) })
 		if err != nil {
@@ -87,9 +89,9 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 			s.moved(p, a.String(), 0)
 			continue
 		}
-		s.l.closeFor(a, mending)
+		s.l.closeFor(a, fence.Mending)
 		if !thorough {
-			return nil, errAgain
+			return nil, errReread
 		}
 		bad = append(bad, a)
 	}
@@ -141,7 +143,7 @@ func (s *scrubber) proveAccount(ctx context.Context, n *notice, c *copies, a hol
 func (s *scrubber) giveUp(n *notice, a holdfast.AccountID, err error, doubt bool) error {
 	if s.l.rebuiltLately() {
 		if doubt {
-			s.l.closeFor(a, unmended)
+			s.l.closeFor(a, fence.Unmended)
 		}
 		n.found(ScrubDamage{Account: a, Seq: 1, Text: fmt.Sprintf("account %d is damaged in the store and cannot be repaired in place: %v", a, err)})
 		return nil
@@ -156,30 +158,24 @@ func (s *scrubber) intact(ctx context.Context, c *copies, a holdfast.AccountID) 
 	return c.read(ctx, func(r *store.Reader) error { return r.Intact(a) }) == nil
 }
 
-// Why the scrub closes an account that is damaged in the store alone.
-const (
-	mending  = "a damaged part of the store is being repaired"
-	unmended = "its rows in the store are damaged and could not be repaired; the whole store is made anew from the mirrors within the hour"
-)
-
-// closeFor closes the fence of an account that is open.
-func (l *Ledger) closeFor(a holdfast.AccountID, why string) {
+// closeFor closes the fence of an account whose rows in the store are damaged, if it is open.
+func (l *Ledger) closeFor(a holdfast.AccountID, why fence.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if was, shut := l.shut[a]; shut && was != mending && was != unmended {
+	if was, shut := l.shut[a]; shut && was.Code != fence.Mending && was.Code != fence.Unmended {
 		return
 	}
 	if l.shut == nil {
-		l.shut = map[holdfast.AccountID]string{}
+		l.shut = map[holdfast.AccountID]closure{}
 	}
-	l.shut[a] = why
+	l.shut[a] = closure{Reason: fence.Reason{Code: why}}
 }
 
 // reopen opens the accounts that are closed for a reason that is gone.
-func (l *Ledger) reopen(why string) {
+func (l *Ledger) reopen(why fence.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.shut, func(_ holdfast.AccountID, w string) bool { return w == why })
+	maps.DeleteFunc(l.shut, func(_ holdfast.AccountID, c closure) bool { return c.Code == why })
 }
 
 // mend repairs one account in place, in the committer, where nothing else is committed.
@@ -262,6 +258,11 @@ func (l *Ledger) inCommitter(ctx context.Context, do func(s *session) error) err
 // suspect has all rows proven at once: reading or writing an account met damage, which seldom comes alone.
 func (s *scrubber) suspect(a holdfast.AccountID) {
 	s.mu.Lock()
+	lately := s.l.now().Add(-time.Hour)
+	if slices.ContainsFunc(s.state.Damage, func(d ScrubDamage) bool { return d.Part == partRows && d.Account == a && d.At.After(lately) }) {
+		s.mu.Unlock()
+		return // known, and no copy has it whole: reading all rows again would show nothing new
+	}
 	s.suspects[a] = true
 	s.asked[storeCopy+" "+partRows] = ScrubFull
 	s.mu.Unlock()

@@ -1,12 +1,14 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -17,26 +19,38 @@ import (
 
 // Status is what a person, a page or a metric is told. It holds ids and numbers only.
 type Status struct {
-	State     string         `json:"state"` // open, held, closed
-	Reason    string         `json:"reason,omitempty"`
-	Since     time.Time      `json:"since"`
-	Server    string         `json:"server_id"`
-	Term      uint64         `json:"term"`
-	Accounts  int            `json:"accounts"` // with account 0
-	Changes   uint64         `json:"changes"`  // durable, of all accounts
-	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
-	Mirrors   []MirrorStatus `json:"mirrors"`
-	Witness   *WitnessStatus `json:"witness,omitempty"`
-	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
-	Heals     []HealStatus   `json:"heals,omitempty"`
-	Scrub     *ScrubStatus   `json:"scrub,omitempty"`
-	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
+	State     string          `json:"state"`            // open, held, closed
+	Code      string          `json:"code,omitempty"`   // names the reason; does not change with its words
+	Reason    string          `json:"reason,omitempty"` // one sentence without a full stop
+	Detail    string          `json:"detail,omitempty"` // the chain of errors
+	Todo      string          `json:"todo,omitempty"`   // what a person does next
+	Since     time.Time       `json:"since"`
+	Server    string          `json:"server_id"`
+	Term      uint64          `json:"term"`
+	Accounts  int             `json:"accounts"` // with account 0
+	Changes   uint64          `json:"changes"`  // durable, of all accounts
+	Closed    []ClosedStatus  `json:"closed_accounts,omitempty"`
+	Mirrors   []MirrorStatus  `json:"mirrors"`
+	Witness   *WitnessStatus  `json:"witness,omitempty"`
+	Policy    string          `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int             `json:"copies"`     // mirrors that are to have every change
+	Live      int             `json:"live"`       // mirrors that have every change
+	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
+	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
+	Heals     []HealStatus    `json:"heals,omitempty"`
+	Scrub     *ScrubStatus    `json:"scrub,omitempty"`
+	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
+	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
+	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
 }
 
 // ClosedStatus names an account whose own fence is closed.
 type ClosedStatus struct {
 	Account string `json:"account"`
-	Reason  string `json:"reason"`
+	Code    string `json:"code"`
+	Reason  string `json:"reason"` // one sentence without a full stop
+	Detail  string `json:"detail,omitempty"`
+	Todo    string `json:"todo,omitempty"`
 }
 
 // MirrorStatus is one mirror as last seen.
@@ -45,9 +59,17 @@ type MirrorStatus struct {
 	Path       string `json:"path"`
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
+	Counts     bool   `json:"counts"`      // every acknowledged change is in it
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
+
+	Changes uint64        `json:"changes"`                 // acknowledged ones of all accounts that it had when it was complete last
+	Missing *time.Time    `json:"missing_since,omitempty"` // since when it is not complete; absent while it is
+	Silent  time.Duration `json:"silent_ns,omitempty"`     // how long its file system has not answered; 0: it does
 }
+
+// Complete reports whether a mirror has everything that was acknowledged, and answers.
+func (m *MirrorStatus) Complete() bool { return m.State == isComplete && m.Silent == 0 }
 
 // HealStatus is one heal since the start of this process.
 type HealStatus struct {
@@ -57,18 +79,36 @@ type HealStatus struct {
 	Report  string        `json:"report"` // file in incidents/
 }
 
-// Status returns the state of the fence and of every copy.
+// Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
+// every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
+func (s *Status) Troubles() []string {
+	var all []string
+	if s.State != fence.Open.String() {
+		all = append(all, strings.TrimSuffix("the fence is "+s.State+": "+s.Reason, ": "))
+	}
+	if n := len(s.Closed); n > 0 {
+		all = append(all, fmt.Sprintf("%d accounts alone are closed", n))
+	}
+	for i := range s.Mirrors {
+		switch m := &s.Mirrors[i]; {
+		case m.State != "complete":
+			all = append(all, fmt.Sprintf("mirror %s is not complete: %s", m.Name, m.State))
+		case m.Silent > 0:
+			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
+		}
+	}
+	return all
+}
+
+// Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
 	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
-		if n, err := durable.FreeOf(l.cfg.FS, s.Mirrors[i].Path); err == nil {
-			s.Mirrors[i].FreeBytes = n
-		}
+		m := &s.Mirrors[i]
+		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
-	if n, err := durable.FreeOf(l.cfg.FS, l.cfg.Dir); err == nil {
-		s.FreeBytes = n
-	}
+	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
 	return s
 }
 
@@ -76,20 +116,39 @@ func (l *Ledger) status() Status {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Status{
-		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
+		State: l.state.String(), Code: string(l.reason.Code), Reason: l.reason.String(), Detail: l.reason.Detail, Todo: l.reason.Todo(), Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
+		Conflicts: l.conflicts, Changes: l.changes(),
 	}
 	if l.third != nil {
 		third := *l.third
 		s.Witness = &third
 	}
-	for _, h := range l.heads {
-		s.Changes += uint64(h.Head.Seq)
+	s.copies(l)
+	for i := range s.Mirrors {
+		if m := &s.Mirrors[i]; m.Missing == nil {
+			m.Changes = s.Changes // nothing was acknowledged without it
+		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(l.shut)) {
-		s.Closed = append(s.Closed, ClosedStatus{a.String(), l.shut[a]})
+		c := l.shut[a]
+		s.Closed = append(s.Closed, ClosedStatus{Account: a.String(), Code: string(c.Code), Reason: c.String(), Detail: c.Detail, Todo: c.Todo()})
 	}
+	for _, f := range l.foreigners {
+		s.Devices = append(s.Devices, f)
+	}
+	slices.SortFunc(s.Devices, func(a, b ForeignStatus) int {
+		return cmp.Or(strings.Compare(a.Account, b.Account), cmp.Compare(a.Device, b.Device))
+	})
 	return s
+}
+
+// changes sums the durable heads; the caller holds the lock.
+func (l *Ledger) changes() (n uint64) {
+	for _, h := range l.heads {
+		n += uint64(h.Head.Seq)
+	}
+	return n
 }
 
 // AccountHead returns the durable head of one account, and whether it has any change.
@@ -100,38 +159,70 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 	return h, ok
 }
 
-// noteMirror keeps what an attempt to open mirror i showed.
-func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
+// noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
+func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
+	same := l.sameDisk(at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.info[i]
-	s.FreeBytes = -1
-	if derr == nil {
-		s.SameDevice = same
-	}
+	s := l.infoOf(at)
+	s.FreeBytes, s.SameDevice, s.Path = -1, same, at.Path
 	if err != nil {
 		s.State = err.Error()
+		s.count(false, l)
 		return
 	}
-	s.ID, s.State = m.ID(), "complete"
+	s.ID = m.ID()
+}
+
+// count notes whether a mirror has every acknowledged change, and since when it has not. l.mu is held.
+func (m *MirrorStatus) count(counts bool, l *Ledger) {
+	if !counts && m.Missing == nil {
+		now := l.now()
+		m.Missing, m.Changes = &now, l.changes()
+	}
+	if m.Counts = counts; counts {
+		m.Missing = nil
+	}
+}
+
+// infoOf returns the status of the mirror at a place. l.mu is held.
+func (l *Ledger) infoOf(at place) *MirrorStatus {
+	for i := range l.info {
+		if l.info[i].Name == at.Name {
+			return &l.info[i]
+		}
+	}
+	l.info = append(l.info, MirrorStatus{Name: at.Name, Path: at.Path, State: notRead})
+	return &l.info[len(l.info)-1]
 }
 
 // sharesDisk reports whether a place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	for _, m := range l.cfg.Mirrors {
-		if err == nil && same {
+	if l.sameDisk(path) {
+		return true
+	}
+	places, _, _ := l.places()
+	for _, m := range places {
+		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
 			return true
 		}
-		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
 	}
-	return err == nil && same
+	return false
+}
+
+// HealProgress is how far a heal of the store has come.
+type HealProgress struct {
+	Changes, Total int   // put back so far, and to be put back
+	Blobs          int   // large bodies put back so far
+	Bytes          int64 // of both so far
 }
 
 // progress tells of a long heal.
-func (l *Ledger) progress(changes int) {
-	l.setState(fence.Closed, fmt.Sprintf("healing the store from the mirror: %d changes so far", changes))
+func (l *Ledger) progress(p HealProgress) {
+	l.setState(fence.Closed, fence.Reason{Code: fence.Healing, Detail: fmt.Sprintf("%d of %d changes so far", p.Changes, p.Total)})
+	if l.takeOver != nil {
+		l.takeOver.progress(p)
+	}
 }
 
 // skipUnfenced is true for what last night's backup, made right after set-up, does not have.

@@ -137,10 +137,10 @@ func (l *Ledger) admit(a holdfast.AccountID) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.state == fence.Closed {
-		return fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
+		return fmt.Errorf("fence closed: %s: %w", l.reason.Full(), holdfast.ErrFenced)
 	}
 	if why, ok := l.shut[a]; ok {
-		return fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
+		return fmt.Errorf("fence of account %s closed: %s: %w", a, why.Full(), holdfast.ErrFenced)
 	}
 	return nil
 }
@@ -149,8 +149,15 @@ func (l *Ledger) admit(a holdfast.AccountID) error {
 type batch struct {
 	requests []*request
 	frames   []mirror.Frame
-	bytes    int // of the frames' payloads
+	bytes    int       // of the frames' payloads
+	blobs    []ownBlob // that the frames name
 	heads    map[holdfast.AccountID]holdfast.AccountHead
+}
+
+// ownBlob is a body over 64 KiB and whose it is.
+type ownBlob struct {
+	account holdfast.AccountID
+	frame.Blob
 }
 
 func (b *batch) answer(err error) {
@@ -207,7 +214,7 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		s.damagedAt(b, reqs, at, err)
 		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
-		b.frames, b.heads = nil, nil
+		b.frames, b.heads, b.blobs = nil, nil, nil
 		s.paths.forget()
 		for _, r := range reqs { // refusals too: they were judged by a state that never came to be (R11)
 			r.head, r.err = holdfast.Head{}, fmt.Errorf("commit: %w", err)
@@ -231,7 +238,7 @@ func (s *session) damagedAt(b *batch, reqs []*request, at []holdfast.AccountID, 
 		r.head, r.err = holdfast.Head{}, fmt.Errorf("nothing was written, an account's rows are damaged: %w: %w", err, holdfast.ErrNotDurable)
 	}
 	for _, a := range at {
-		s.ledger.closeFor(a, mending)
+		s.ledger.closeFor(a, fence.Mending)
 		s.ledger.scrub.suspect(a)
 	}
 }
@@ -280,6 +287,11 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	r.head = holdfast.Head{Seq: c.Seq, Hash: hash}
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
 	b.bytes += len(payload)
+	for _, o := range c.Ops {
+		if o.Blob != nil {
+			b.blobs = append(b.blobs, ownBlob{r.account, *o.Blob})
+		}
+	}
 	b.frames = append(b.frames, mirror.Frame{Account: r.account, Epoch: c.Epoch, Seq: c.Seq, Hash: hash, Term: c.Term, Payload: payload})
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alert"
 	"holdfast/internal/auth"
 	"holdfast/internal/ledger"
 )
@@ -78,8 +80,18 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
+	ops := d.ownOperations()
+	maps.Copy(ops, d.fenceOperations())
+	maps.Copy(ops, d.mirrorOperations())
+	return ops
+}
+
+func (d *Dir) ownOperations() map[string]operation {
 	return map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
+		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
+			return alert.Test(ctx, d.alertConfig()), nil
+		}),
 		"scrub": op(func(_ context.Context, in ScrubRequest) (*ledger.ScrubStatus, error) {
 			if in.Start {
 				if err := d.Ledger.Scrub(in.Only, in.Mode); err != nil {
@@ -159,7 +171,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" { // which says what state it finds
+		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"holdfast"
@@ -29,6 +30,7 @@ type Dir struct {
 	Ledger   *ledger.Ledger
 	Auth     *auth.Auth
 
+	confMu  sync.Mutex // who holds it changes holdfast.conf
 	lock    *durable.FileLock
 	version string
 	started time.Time
@@ -37,7 +39,7 @@ type Dir struct {
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}
@@ -55,7 +57,9 @@ func takeLock(dir string) (*durable.FileLock, error) {
 
 // open opens the ledger of a directory whose lock is given; the lock goes back on errors.
 func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error) {
-	l, err := ledger.Open(ctx, ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log))
+	lc := ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log)
+	lc.Notify, lc.Observe = cfg.notify, cfg.observe
+	l, err := ledger.Open(ctx, lc)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}

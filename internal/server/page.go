@@ -12,6 +12,8 @@ func headline(p PublicStatus) string {
 	switch {
 	case p.Waiting:
 		return "Some accounts have to wait"
+	case p.Fewer:
+		return "A copy is missing"
 	case p.State == fence.Open.String():
 		return "All is well"
 	case p.State == fence.Held.String():
@@ -51,7 +53,7 @@ code{font-size:.95em}
 <main>
 <h1>Holdfast</h1>
 <p class="soft">A personal data cloud for contacts, calendars, to-dos, photos and files, which does not lose what it has acknowledged.</p>
-<div class="state {{if .Waiting}}held{{else}}{{.State}}{{end}}">
+<div class="state {{if or .Waiting .Fewer}}held{{else}}{{.State}}{{end}}">
 <p class="head">{{headline .}}</p>
 <p>{{.Means}}</p>
 <p class="soft">Fence: {{.State}} since {{.Since.Format "2006-01-02 15:04:05 UTC"}}.</p>

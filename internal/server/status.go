@@ -17,6 +17,7 @@ type PublicStatus struct {
 	Since   time.Time      `json:"since"`
 	Changes uint64         `json:"changes"` // durable ones
 	Mirrors []PublicMirror `json:"mirrors"`
+	Fewer   bool           `json:"fewer_copies"`       // writes are acknowledged with fewer copies than configured
 	Waiting bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
 }
 
@@ -39,10 +40,16 @@ func Words(state string) string {
 	return "Wait: the store and its copies are being compared or repaired. Devices keep everything they have; nothing is served until it is known to be true."
 }
 
+// fewer says aloud what policy degraded does.
+const fewer = "A COPY IS MISSING: new data is kept in fewer places than this server was set up for. Who runs it has to bring the missing mirror back, or replace it."
+
 func publicStatus(s ledger.Status) PublicStatus {
 	p := PublicStatus{State: s.State, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes, Mirrors: []PublicMirror{}}
 	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
 		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
+	}
+	if p.Fewer = s.Degraded; p.Fewer && !p.Waiting {
+		p.Means = fewer
 	}
 	for _, m := range s.Mirrors {
 		state := "complete"
@@ -57,6 +64,10 @@ func publicStatus(s ledger.Status) PublicStatus {
 // public answers GET and HEAD of what needs no password: / for people, /status.json and /readyz for programs, /healthz
 // for supervisors: the process lives, whatever it has to say about the data.
 func (s *server) public(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/metrics" {
+		s.serveMetrics(w, r)
+		return
+	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	status, body, ctype := http.StatusOK, []byte("alive\n"), "text/plain; charset=utf-8"

@@ -452,5 +452,5 @@ func (f *folding) put(g Good) error {
 			return err
 		}
 	}
-	return (&applier{t: f.tx, c: ch}).keepChange(g.Payload, g.Hash)
+	return f.tx.insertChange(ch, g.Payload, g.Hash)
 }

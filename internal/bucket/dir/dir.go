@@ -17,7 +17,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"holdfast"
@@ -57,8 +56,8 @@ type Dir struct {
 
 	cached bool // see WithCache
 
-	mu    sync.Mutex // guards known, and is held while directories are made
-	known map[string]struct{}
+	making chan struct{} // holds one item while somebody makes directories; guards known
+	known  map[string]struct{}
 
 	spares spares
 }
@@ -98,7 +97,7 @@ func Open(fsys durable.FS, name string, opts ...Option) (*Dir, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	d := &Dir{fs: fsys, path: name, root: f, id: id, known: map[string]struct{}{}}
+	d := &Dir{fs: fsys, path: name, root: f, id: id, known: map[string]struct{}{}, making: make(chan struct{}, 1)}
 	for _, o := range opts {
 		o(d)
 	}
@@ -167,8 +166,8 @@ func (d *Dir) ensure(rel string) error {
 	if rel == "." {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.making <- struct{}{}
+	defer func() { <-d.making }()
 	if _, ok := d.known[rel]; ok {
 		return nil
 	}
@@ -182,8 +181,12 @@ func (d *Dir) ensure(rel string) error {
 	return nil
 }
 
-// draft starts an unfinished file in the directory rel.
+// draft starts an unfinished file in the directory rel. It looks first: what lies beneath an unmounted disk
+// is to stay empty.
 func (d *Dir) draft(rel, base string) (*durable.Draft, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
 	if err := d.ensure(rel); err != nil {
 		return nil, err
 	}

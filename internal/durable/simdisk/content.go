@@ -235,7 +235,7 @@ func (f *file) WriteAt(p []byte, off int64) (n int, err error) {
 		room := f.d.grow(f.n, off+int64(len(p)))
 		n = int(max(0, min(int64(len(p)), room-off)))
 		f.n.write(p[:n], off)
-		f.n.mtime = f.d.steps
+		f.n.mtime = f.d.now()
 		if n < len(p) {
 			return syscall.ENOSPC
 		}
@@ -306,7 +306,7 @@ func (f *file) Truncate(size int64) error {
 			f.d.used += size - f.n.size
 		}
 		f.n.resize(size)
-		f.n.mtime = f.d.steps
+		f.n.mtime = f.d.now()
 		return nil
 	}))
 }
@@ -324,7 +324,7 @@ func (f *file) Allocate(size int64) error {
 		if f.d.grow(f.n, size) < size {
 			return syscall.ENOSPC
 		}
-		f.n.mtime = f.d.steps
+		f.n.mtime = f.d.now()
 		return nil
 	}))
 }

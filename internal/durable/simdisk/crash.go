@@ -3,6 +3,7 @@ package simdisk
 import (
 	"encoding/binary"
 	"math/bits"
+	"math/rand/v2"
 	"sort"
 )
 
@@ -39,7 +40,7 @@ func (d *Disk) crash(survivors func() []*op) *Disk {
 		}
 	}
 	next := &Disk{
-		rng: d.rng, bugs: d.bugs, faults: map[int64]fault{}, syncErr: d.syncErr, observe: d.observe, room: d.room,
+		rng: d.rng, bugs: d.bugs, faults: map[int64]fault{}, syncErr: d.syncErr, observe: d.observe, clock: d.clock, room: d.room,
 		steps: d.steps, trace: d.trace, nextNo: d.nextNo, dev: d.dev, root: d.root,
 	}
 	next.mix(^uint64(0), d.rng.Uint64())
@@ -166,7 +167,7 @@ func (c *content) lose(d *Disk) {
 			switch d.rng.IntN(8) {
 			case 0, 1, 2: // kept
 			case 3: // garbage
-				d.garbage(p.data[s*Sector:(s+1)*Sector], p.old[s*Sector:(s+1)*Sector])
+				garbage(d.rng.Uint64(), p.data[s*Sector:(s+1)*Sector], p.old[s*Sector:(s+1)*Sector])
 			default: // lost
 				p.revert(1 << s)
 			}
@@ -199,7 +200,7 @@ func (c *content) settle(size int64) {
 // garbage is what a torn write may leave of a sector: noise, or noise behind a true beginning, where bytes
 // were to change; what lies before the first and behind the last of them is as it was (powersafe overwrite,
 // which SQLite and others assume of disks too: without it no byte of a sector that is written again would be safe).
-func (d *Disk) garbage(p, old []byte) {
+func garbage(seed uint64, p, old []byte) {
 	from, to := 0, len(p)
 	for from < to && p[from] == old[from] {
 		from++
@@ -210,12 +211,14 @@ func (d *Disk) garbage(p, old []byte) {
 	if p = p[from:to]; len(p) == 0 {
 		return
 	}
-	if d.rng.IntN(2) == 0 {
-		p = p[d.rng.IntN(len(p)):]
+	// A generator of its own: how much it draws depends on the bytes, and these may have been drawn by chance.
+	rng := rand.New(rand.NewPCG(seed, 0))
+	if rng.IntN(2) == 0 {
+		p = p[rng.IntN(len(p)):]
 	}
 	for len(p) > 0 {
 		var noise [8]byte
-		binary.LittleEndian.PutUint64(noise[:], d.rng.Uint64())
+		binary.LittleEndian.PutUint64(noise[:], rng.Uint64())
 		p = p[copy(p, noise[:]):]
 	}
 }

@@ -45,7 +45,7 @@ func (d *Disk) change(dir *node, needs *op, sets ...set) *op {
 			d.used += s.to.size
 		}
 	}
-	dir.mtime = d.steps
+	dir.mtime = d.now()
 	d.log = append(d.log, o)
 	return o
 }

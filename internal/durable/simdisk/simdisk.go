@@ -79,6 +79,7 @@ type Disk struct {
 	faults  map[int64]fault // by step
 	syncErr float64
 	observe func(Step)
+	clock   func() time.Time
 	room    int64 // bytes; 0 = no limit
 	used    int64
 
@@ -143,6 +144,13 @@ func (d *Disk) SetBugs(b Bugs) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.bugs = b
+}
+
+// SetClock gives changes the times of a clock, instead of their steps.
+func (d *Disk) SetClock(now func() time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clock = now
 }
 
 // Observe calls fn after each step, with the disk locked: fn must not call the disk.
@@ -260,7 +268,7 @@ func (d *Disk) mixString(s string) {
 type node struct {
 	ino   uint64
 	mode  fs.FileMode
-	mtime int64 // step
+	mtime int64 // nanoseconds since epoch
 
 	// A directory's names: as seen, and as on the medium.
 	names, durable map[string]*node
@@ -272,7 +280,7 @@ type node struct {
 
 func (d *Disk) newNode(mode fs.FileMode) *node {
 	d.nextNo++
-	n := &node{ino: d.nextNo, mode: mode, mtime: d.steps}
+	n := &node{ino: d.nextNo, mode: mode, mtime: d.now()}
 	if mode.IsDir() {
 		n.names, n.durable = map[string]*node{}, map[string]*node{}
 	}
@@ -283,7 +291,15 @@ func (d *Disk) newNode(mode fs.FileMode) *node {
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (d *Disk) info(n *node) durable.Info {
-	return durable.Info{Size: n.size, Mode: n.mode, Dev: d.dev, Ino: n.ino, Modified: epoch.Add(time.Duration(n.mtime) * time.Millisecond)}
+	return durable.Info{Size: n.size, Mode: n.mode, Dev: d.dev, Ino: n.ino, Modified: epoch.Add(time.Duration(n.mtime))}
+}
+
+// now is the time that a change gets, in nanoseconds since epoch; no two steps get the same.
+func (d *Disk) now() int64 {
+	if d.clock == nil {
+		return d.steps * int64(time.Millisecond)
+	}
+	return d.clock().Sub(epoch).Nanoseconds() + d.steps
 }
 
 // find walks to a name.

@@ -1,0 +1,52 @@
+package simdisk
+
+// Medium returns a disk of its own, with its own generator, that has what is on this one's medium for certain:
+// what CrashLosingAll would leave. This disk notices nothing of it. It is how a disk is looked at while it is in
+// use, copied, and set back to an earlier state. Faults, bugs and limits are not copied; the device number
+// is seed+1, as New's.
+func (d *Disk) Medium(seed uint64) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := New(seed)
+	m.clock, m.steps, m.nextNo = d.clock, d.steps, d.nextNo
+	copies := map[*node]*node{}
+	m.root = d.root.onMedium(copies)
+	for _, n := range m.files() {
+		m.used += n.size
+	}
+	return m
+}
+
+// onMedium copies a node as the medium has it.
+func (n *node) onMedium(copies map[*node]*node) *node {
+	if c := copies[n]; c != nil {
+		return c
+	}
+	c := &node{ino: n.ino, mode: n.mode, mtime: n.mtime}
+	copies[n] = c
+	if n.mode.IsDir() {
+		c.names, c.durable = make(map[string]*node, len(n.durable)), make(map[string]*node, len(n.durable))
+		for name, child := range n.durable {
+			cc := child.onMedium(copies)
+			c.names[name], c.durable[name] = cc, cc
+		}
+		return c
+	}
+	c.size, c.hard = n.hard, n.hard
+	c.pages = make(map[int64]*page, len(n.pages))
+	for no, p := range n.pages {
+		if no*pageSize >= n.hard {
+			continue
+		}
+		q := &page{data: p.data, old: p.old}
+		if p.old != nil {
+			q.revert(p.dirty | p.phantom)
+		}
+		q.old = nil
+		if end := n.hard - no*pageSize; end < pageSize {
+			clear(q.data[end:])
+		}
+		c.pages[no] = q
+	}
+	return c
+}
