@@ -103,11 +103,7 @@ func (s *Store) badInUse(ctx context.Context) (bad []uint32, err error) {
 
 // badInFile is BadPages of the database's file.
 func (s *Store) badInFile(ctx context.Context, pace func(n int64) error) (bad []uint32, err error) {
-	f, err := s.cfg.FS.OpenFile(filepath.Join(s.cfg.Path, fileName), os.O_RDONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read pages: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	f := s.pages
 	durable.DropCache(f)
 	info, err := f.Stat()
 	if err != nil {
