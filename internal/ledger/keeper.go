@@ -101,7 +101,9 @@ func (l *Ledger) noteDamage(err error) {
 	}
 	var inMirror *mirrorError
 	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
-		l.doubted[inMirror.name] = true
+		if err := l.keepDoubt(inMirror.name); err != nil {
+			l.log.Error("keep that a mirror is damaged", "mirror", inMirror.name, "err", err)
+		}
 	}
 }
 
@@ -231,6 +233,9 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	}
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
+	for _, m := range s.mirrors { // each was read whole and refilled if there was a doubt
+		delete(l.doubted, m.Name())
+	}
 	closeBuckets(l, old)
 	known := l.heads
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))

@@ -119,7 +119,6 @@ type Ledger struct {
 	unused   holdfast.Term       // claimed in every mirror, no log of it begun
 	begun    int                 // logs begun since the fence was open last
 	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
-	doubted  map[string]bool     // mirrors that gave what is false
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
 	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
@@ -142,6 +141,7 @@ type Ledger struct {
 	heads      map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut       map[holdfast.AccountID]closure              // accounts whose own fence is closed, and why
 	lost       map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	doubted    map[string]bool                             // mirrors that gave what is false and were not refilled since
 	tokens     []fence.Witness                             // sync tokens that proved a loss
 	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
 	watchers   map[holdfast.AccountID]map[*Watcher]struct{}
@@ -255,6 +255,9 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
+	}
+	for _, name := range hf.Doubted {
+		l.doubted[name] = true
 	}
 	l.scrub = newScrubber(l)
 	go l.keep(kctx)
