@@ -298,6 +298,8 @@ func printOp(w io.Writer, account holdfast.AccountID, o *frame.Op) {
 		fmt.Fprintf(w, "  delete collection %d and all in it\n", o.Collection)
 	case frame.OpSetProperties:
 		fmt.Fprintf(w, "  properties of %q in collection %d\n", o.Name, o.Collection)
+	case frame.OpAcceptLoss:
+		fmt.Fprintln(w, "  an operator accepted a loss: a new epoch begins")
 	}
 	for _, p := range o.Props {
 		fmt.Fprintf(w, "    %s = %q\n", p.Name, p.Value)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -141,18 +140,12 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
-	case st.State == fence.Closed.String() && strings.Contains(st.Reason, "another server has taken over"):
-		return "leave this one stopped for good: the other one serves now. Only if it was replaced by mistake: stop the other one and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md"
-	case st.State == fence.Held.String():
-		return "mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"
-	case st.State != fence.Open.String() && slices.ContainsFunc(st.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != complete }):
-		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
 	case st.State != fence.Open.String():
-		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+		return st.Todo
 	case st.Degraded:
 		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
-		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
+		return "read the report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
 	}
 	return ""
 }
@@ -162,8 +155,14 @@ func printFence(w io.Writer, st *server.Status) {
 	if st.Reason != "" {
 		fmt.Fprintf(w, "          Why: %s\n", st.Reason)
 	}
+	if st.Detail != "" {
+		fmt.Fprintf(w, "          Detail: %s\n", st.Detail)
+	}
 	for _, a := range st.Closed {
 		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Account, a.Reason)
+		if a.Detail != "" {
+			fmt.Fprintf(w, "          Detail: %s\n", a.Detail)
+		}
 	}
 	if t := todo(st); t != "" {
 		fmt.Fprintf(w, "To do     %s\n", t)

@@ -18,7 +18,7 @@ import (
 type commonWith struct {
 	ledger *Ledger
 	db     *sharedStore
-	shut   map[holdfast.AccountID]string
+	shut   map[holdfast.AccountID]closure
 	whole  bool // read all of it, not only its ends
 	stray  int  // changes that the store does not have
 

@@ -36,7 +36,9 @@ type headFileEntry struct {
 	Account holdfast.AccountID `json:"account"`
 	Epoch   holdfast.Epoch     `json:"epoch"`
 	Seq     holdfast.Seq       `json:"seq"`
-	Hash    string             `json:"hash"` // of a token: its first 16 digits
+	Hash    string             `json:"hash"`             // of a token: its first 16 digits
+	Found   uint64             `json:"found,omitempty"`  // of a token: number of the term in which it came
+	Device  holdfast.DeviceID  `json:"device,omitempty"` // of a token: which showed it
 }
 
 const headFormat = "holdfast heads 1"
@@ -50,7 +52,7 @@ func createHeadFile(cfg Config, heads map[holdfast.AccountID]holdfast.AccountHea
 	f := headFile{Format: headFormat, Server: cfg.Server.String(), Instance: instanceID(), Written: cfg.Now().UTC(), Heads: []headFileEntry{}}
 	for _, a := range slices.Sorted(maps.Keys(heads)) {
 		h := heads[a]
-		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+		f.Heads = append(f.Heads, headFileEntry{Account: a, Epoch: h.Epoch, Seq: h.Head.Seq, Hash: h.Head.Hash.String()})
 	}
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
@@ -89,17 +91,22 @@ func readHeadFile(cfg Config) (*headFile, error) {
 	return &f, nil
 }
 
-func (f *headFile) witnesses() []fence.Witness { return entriesToWitnesses(f.Heads, "head file") }
+func (f *headFile) witnesses() []fence.Witness { return entriesToWitnesses(f.Heads, "the head file") }
 
 func (f *headFile) tokenWitnesses() []fence.Witness {
-	return entriesToWitnesses(f.Tokens, "sync token of a device")
+	ws := entriesToWitnesses(f.Tokens, "")
+	for i := range ws {
+		ws[i].Device = f.Tokens[i].Device
+		ws[i].Source = tokenOf(ws[i].Device)
+	}
+	return ws
 }
 
 func entriesToWitnesses(entries []headFileEntry, source string) []fence.Witness {
 	var ws []fence.Witness
 	for _, e := range entries {
 		prefix, _ := hex.DecodeString(e.Hash) // checked by readHeadFile
-		ws = append(ws, fence.Witness{Account: e.Account, Epoch: e.Epoch, Seq: e.Seq, Prefix: prefix, Source: source})
+		ws = append(ws, fence.Witness{Account: e.Account, Epoch: e.Epoch, Seq: e.Seq, Prefix: prefix, Source: source, Found: e.Found})
 	}
 	return ws
 }
@@ -157,10 +164,10 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	}
 	maps.Copy(heads, l.lost)
 	for a, h := range heads {
-		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+		f.Heads = append(f.Heads, headFileEntry{Account: a, Epoch: h.Epoch, Seq: h.Head.Seq, Hash: h.Head.Hash.String()})
 	}
 	for _, w := range l.tokens {
-		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix)})
+		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix), w.Found, w.Device})
 	}
 	l.headsDue = false
 	shut := len(l.shut) > 0

@@ -23,7 +23,7 @@ const (
 // bodies, names and ETags are identical and devices notice nothing (F5).
 func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
-	p.ledger.setState(fence.Closed, "healing the store from the mirror")
+	p.ledger.setState(fence.Closed, fence.Reason{Code: fence.Healing})
 	var failed error
 	done := HealProgress{Total: p.toHeal()}
 	for i, m := range p.session.mirrors {
@@ -55,7 +55,7 @@ func (p *proof) heal(ctx context.Context) error {
 		if failed != nil {
 			return failed // another attempt, or another mirror, may do it
 		}
-		p.close(a, fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq))
+		p.close(a, fence.Reason{Code: fence.Unreadable, Subject: p.holder(a, m), Detail: fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq)})
 	}
 	return nil
 }

@@ -12,6 +12,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -106,6 +107,7 @@ type Ledger struct {
 	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+	ordered  chan struct{}           // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -116,34 +118,37 @@ type Ledger struct {
 	doubted  map[string]bool     // mirrors that gave what is false
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
+	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
 
 	headsMu sync.Mutex // who holds it writes DIR/heads; taken before mu
 
-	mu        sync.RWMutex // guards all below
-	state     fence.State
-	reason    string
-	since     time.Time
-	changed   chan struct{} // closed and made anew whenever state changes
-	db        *sharedStore  // nil while closed
-	mirrors   []*mirror.Mirror
-	buckets   []*dir.Dir
-	positions []uint64 // of each mirror's log when the durable heads last moved
-	term      holdfast.Term
-	paths     *paths
-	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
-	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
-	lost      map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
-	tokens    []fence.Witness                             // sync tokens that proved a loss
-	watchers  map[holdfast.AccountID]map[*Watcher]struct{}
-	macKey    []byte
-	info      []MirrorStatus
-	heals     []HealStatus
-	third     *WitnessStatus // nil: none is configured
-	foreign   int            // sync tokens refused for a wrong MAC or server
-	conflicts int            // times that another server owned the mirrors
-	headsDue  bool
-	told      map[string]bool // records of snapshots of which a person heard from this process
+	mu         sync.RWMutex // guards all below
+	state      fence.State
+	reason     fence.Reason
+	since      time.Time
+	changed    chan struct{} // closed and made anew whenever state changes
+	db         *sharedStore  // nil while closed
+	mirrors    []*mirror.Mirror
+	buckets    []*dir.Dir
+	positions  []uint64 // of each mirror's log when the durable heads last moved
+	term       holdfast.Term
+	paths      *paths
+	heads      map[holdfast.AccountID]holdfast.AccountHead // durable heads
+	shut       map[holdfast.AccountID]closure              // accounts whose own fence is closed, and why
+	lost       map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	tokens     []fence.Witness                             // sync tokens that proved a loss
+	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
+	watchers   map[holdfast.AccountID]map[*Watcher]struct{}
+	macKey     []byte
+	info       []MirrorStatus
+	heals      []HealStatus
+	third      *WitnessStatus // nil: none is configured
+	foreign    int            // sync tokens refused for a wrong MAC or server
+	foreigners map[foreignDevice]ForeignStatus
+	conflicts  int // times that another server owned the mirrors
+	headsDue   bool
+	heard      map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -235,11 +240,11 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
-		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
-		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
+		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
+		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t,
-		failing:  map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
+		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1),
 	}
 	l.fault = cfg.hooks.fault
@@ -274,9 +279,9 @@ func (l *Ledger) WaitOpen(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-l.ended:
-			return fmt.Errorf("fence closed: %s: %w", reason, holdfast.ErrFenced)
+			return fmt.Errorf("fence closed: %s: %w", reason.Full(), holdfast.ErrFenced)
 		case <-ctx.Done():
-			return fmt.Errorf("fence %s: %s: %w", state, reason, ctx.Err())
+			return fmt.Errorf("fence %s: %s: %w", state, reason.Full(), ctx.Err())
 		}
 	}
 }
@@ -302,18 +307,39 @@ func (l *Ledger) step(name string, do func() error) error {
 
 func (l *Ledger) now() time.Time { return l.cfg.Now() }
 
-// shuttingDown is the reason for which a fence closes when the process was asked to end.
-const shuttingDown = "shutting down"
-
 // setState moves the fence and tells who waits for it.
-func (l *Ledger) setState(s fence.State, reason string) {
-	if l.moveState(s, reason) && reason != shuttingDown {
-		l.emit(Event{Kind: EventFence, State: s.String(), Bad: s != fence.Open, Text: strings.TrimSuffix("fence "+s.String()+": "+reason, ": ")})
+func (l *Ledger) setState(s fence.State, why fence.Reason) {
+	if !l.moveState(s, why) || why.Code == fence.Stopping || why.Code == fence.Deciding {
+		return
 	}
+	l.emit(Event{Kind: EventFence, State: s.String(), Bad: s != fence.Open, Text: strings.TrimSuffix("fence "+s.String()+": "+why.Full(), ": "), Todo: why.Todo()})
+}
+
+// whyOf finds the reason in an error of the keeper's.
+func whyOf(err error) fence.Reason {
+	var inMirror *mirrorError
+	switch {
+	case errors.Is(err, errDecision):
+		return fence.Reason{Code: fence.Deciding}
+	case errors.Is(err, errAgain):
+		return fence.Reason{Code: fence.Changing}
+	case errors.As(err, &inMirror) && inMirror.name == "" && !errors.Is(err, holdfast.ErrFatal) && !errors.Is(err, holdfast.ErrFull):
+		return fence.Reason{Code: fence.WitnessAway, Detail: err.Error()}
+	case errors.As(err, &inMirror):
+		r := fence.Why(err, cmp.Or(inMirror.name, "(the head witness)"))
+		switch {
+		case errors.Is(err, errClaimDamaged):
+			r.Code = fence.ClaimDamaged
+		case errors.Is(err, errTakenOver):
+			r.Code = fence.TakenOver
+		}
+		return r
+	}
+	return fence.Why(err, "")
 }
 
 // moveState reports whether state or reason are new.
-func (l *Ledger) moveState(s fence.State, reason string) bool {
+func (l *Ledger) moveState(s fence.State, reason fence.Reason) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state == s && l.reason == reason {
@@ -325,10 +351,10 @@ func (l *Ledger) moveState(s fence.State, reason string) bool {
 	switch {
 	case s == fence.Open:
 		l.log.Info("fence", "state", s.String())
-	case reason == shuttingDown: // as it was told to
-		l.log.Info("fence", "state", s.String(), "reason", reason)
+	case reason.Code == fence.Stopping || reason.Code == fence.Deciding: // as it was told to
+		l.log.Info("fence", "state", s.String(), "code", string(reason.Code), "reason", reason.String())
 	default:
-		l.log.Warn("fence", "state", s.String(), "reason", reason)
+		l.log.Warn("fence", "state", s.String(), "code", string(reason.Code), "reason", reason.String(), "detail", reason.Detail)
 	}
 	return true
 }
@@ -337,7 +363,7 @@ func (l *Ledger) moveState(s fence.State, reason string) bool {
 func (l *Ledger) raise(err error) {
 	l.mu.Lock()
 	if l.state != fence.Closed {
-		l.state, l.reason, l.since = fence.Closed, "checking: "+err.Error(), l.now()
+		l.state, l.reason, l.since = fence.Closed, fence.Reason{Code: fence.Checking, Detail: err.Error()}, l.now()
 		close(l.changed)
 		l.changed = make(chan struct{})
 	}

@@ -279,9 +279,9 @@ func (p *proof) noteOld() {
 	}
 }
 
-// settle writes which mirrors are complete from now on. It is durable before anything is acknowledged
+// settleMembers writes which mirrors are complete from now on. It is durable before anything is acknowledged
 // without one that was left out.
-func (p *proof) settle() error {
+func (p *proof) settleMembers() error {
 	if p.ledger.cfg.Unfenced {
 		return nil
 	}

@@ -29,7 +29,8 @@ type proof struct {
 	recovered []*mirror.Recovered
 	merged    map[holdfast.AccountID]holdfast.AccountHead // what the mirrors have together
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
-	shut      map[holdfast.AccountID]string
+	shut      map[holdfast.AccountID]closure
+	decisions map[holdfast.AccountID]*decision // taken from the ledger
 	heads     *headFile
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
@@ -45,20 +46,28 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	if l.cfg.hooks.proof != nil {
 		l.cfg.hooks.proof()
 	}
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = l.blobs.home.Check(); err != nil {
+			err = fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+		}
 	}
-	if err := l.blobs.home.Check(); err != nil {
-		return nil, fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+	if err != nil {
+		p.answer(err)
+		return nil, err
 	}
 	p.heads = hf
 	if err := p.all(ctx); err != nil {
 		p.abandon(err)
+		p.answer(err)
 		return nil, err
 	}
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -92,6 +101,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	if err := p.judgeTold(ctx); err != nil {
 		return err
 	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
 	if err := p.lowerDamaged(ctx); err != nil {
 		return err
 	}
@@ -100,6 +112,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	}
 	p.noteOld()
 	if err := p.judgeWitnesses(ctx); err != nil {
+		return err
+	}
+	if err := p.acceptLosses(ctx); err != nil {
 		return err
 	}
 	if err := p.startLogs(ctx); err != nil {
@@ -125,7 +140,7 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
-	if err := p.settle(); err != nil {
+	if err := p.settleMembers(); err != nil {
 		return err
 	}
 	if err := tellMembers(ctx, p.session.mirrors, p.ledger.memberList()); err != nil {
@@ -154,8 +169,15 @@ func (p *proof) open(ctx context.Context) error {
 	case <-p.ledger.alarm: // raised before this was proven
 	default:
 	}
+	old := p.ledger.closures()
+	if len(p.decisions) > 0 {
+		if err := p.ledger.step("accepted", func() error { return nil }); err != nil { // durable in every copy
+			return err
+		}
+	}
 	p.ledger.adopt(p, key)
 	p.ledger.noteLive(p)
+	p.ledger.tellClosures(old)
 	return nil
 }
 
@@ -197,7 +219,7 @@ func (p *proof) claim(ctx context.Context) error {
 			return &mirrorError{m.Name(), err}
 		}
 	}
-	l.unused = p.session.term
+	l.unused, l.force = p.session.term, false
 	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
@@ -215,8 +237,11 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() {
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
 			return nil
+		}
+		if last.Damaged {
+			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
 		}
 		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
 	}
@@ -282,7 +307,7 @@ func (p *proof) readMirrors(ctx context.Context) error {
 		for a, h := range rec.Heads {
 			have, ok := p.merged[a]
 			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
-				p.close(a, "two mirrors have different data under one number")
+				p.fork(a, m.Name(), "two mirrors have different data under one number")
 			}
 			if !ok || h.Head.Seq > have.Head.Seq {
 				p.merged[a] = h
@@ -293,10 +318,15 @@ func (p *proof) readMirrors(ctx context.Context) error {
 }
 
 // close closes one account's own fence; the others go on (F8).
-func (p *proof) close(a holdfast.AccountID, why string) {
+func (p *proof) close(a holdfast.AccountID, why fence.Reason) {
 	if _, ok := p.shut[a]; !ok {
-		p.shut[a] = why
+		p.shut[a] = closure{Reason: why}
 	}
+}
+
+// fork closes an account of which a mirror has another history.
+func (p *proof) fork(a holdfast.AccountID, mirror, detail string) {
+	p.close(a, fence.Reason{Code: fence.Forked, Subject: "mirror " + mirror, Detail: detail})
 }
 
 // openStore opens the store, or makes an empty one to heal if the mirrors prove that there was one.
@@ -416,7 +446,7 @@ func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 			}
 			switch v {
 			case fence.Fork:
-				p.close(a, fmt.Sprintf("store and mirror %s have different data under one number (%s and %s)", p.session.mirrors[i].Name(), p.store[a].Head, m.Head))
+				p.fork(a, p.session.mirrors[i].Name(), fmt.Sprintf("the store ends at %s, the mirror at %s", p.store[a].Head, m.Head))
 			case fence.MirrorAhead:
 				behind = true
 			}
@@ -469,7 +499,8 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 			return storeError("judge witness", err)
 		}
 		if v != fence.Equal {
-			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
+			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
+			p.prove(w)
 			p.report.lost = append(p.report.lost, w)
 			p.remember(w)
 		}

@@ -90,12 +90,12 @@ func (l *Ledger) taker(claims []mirror.Claim) *mirror.Claim {
 
 // recordProof writes the incident report of a proof. Whoever restores writes a report of their own, so
 // of a restore only what is wrong is reported here.
-func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]string) error {
+func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]closure) error {
 	if t := l.takeOver; t != nil {
 		t.mu.Lock()
 		t.proof, t.shut = *r, map[uint64]string{}
 		for a, why := range shut {
-			t.shut[uint64(a)] = why
+			t.shut[uint64(a)] = why.Full()
 		}
 		t.mu.Unlock()
 		if len(r.damage) == 0 && len(r.lost) == 0 && r.missingBlobs == 0 && len(shut) == 0 {

@@ -165,8 +165,9 @@ func (r *rig) token() (token string, head holdfast.Head) {
 }
 
 func (r *rig) parse(token string) (seq holdfast.Seq, err error) {
-	err = r.View(context.Background(), person, func(v *View) (err error) {
-		seq, err = v.ParseSyncToken(token)
+	err = r.View(context.Background(), person, func(v *View) error {
+		p, err := v.ParseSyncToken(token, 3)
+		seq = p.Since
 		return err
 	})
 	return seq, err

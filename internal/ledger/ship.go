@@ -29,6 +29,7 @@ type session struct {
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
 	guard     *guard // owned by the committer; nil until something is lost
+	told      func() // answers whose decisions the proof carried out
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.

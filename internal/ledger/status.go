@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -18,30 +19,37 @@ import (
 
 // Status is what a person, a page or a metric is told. It holds ids and numbers only.
 type Status struct {
-	State     string         `json:"state"` // open, held, closed
-	Reason    string         `json:"reason,omitempty"`
-	Since     time.Time      `json:"since"`
-	Server    string         `json:"server_id"`
-	Term      uint64         `json:"term"`
-	Accounts  int            `json:"accounts"` // with account 0
-	Changes   uint64         `json:"changes"`  // durable, of all accounts
-	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
-	Mirrors   []MirrorStatus `json:"mirrors"`
-	Witness   *WitnessStatus `json:"witness,omitempty"`
-	Policy    string         `json:"policy"`     // strict, degraded: what is done while a mirror is away
-	Copies    int            `json:"copies"`     // mirrors that are to have every change
-	Live      int            `json:"live"`       // mirrors that have every change
-	Degraded  bool           `json:"degraded"`   // writes are acknowledged with fewer copies than configured
-	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
-	Heals     []HealStatus   `json:"heals,omitempty"`
-	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
-	Conflicts int            `json:"term_conflicts"` // times since the start that another server was found to own the mirrors
+	State     string          `json:"state"`            // open, held, closed
+	Code      string          `json:"code,omitempty"`   // names the reason; does not change with its words
+	Reason    string          `json:"reason,omitempty"` // one sentence without a full stop
+	Detail    string          `json:"detail,omitempty"` // the chain of errors
+	Todo      string          `json:"todo,omitempty"`   // what a person does next
+	Since     time.Time       `json:"since"`
+	Server    string          `json:"server_id"`
+	Term      uint64          `json:"term"`
+	Accounts  int             `json:"accounts"` // with account 0
+	Changes   uint64          `json:"changes"`  // durable, of all accounts
+	Closed    []ClosedStatus  `json:"closed_accounts,omitempty"`
+	Mirrors   []MirrorStatus  `json:"mirrors"`
+	Witness   *WitnessStatus  `json:"witness,omitempty"`
+	Policy    string          `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int             `json:"copies"`     // mirrors that are to have every change
+	Live      int             `json:"live"`       // mirrors that have every change
+	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
+	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
+	Heals     []HealStatus    `json:"heals,omitempty"`
+	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
+	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
+	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
 }
 
 // ClosedStatus names an account whose own fence is closed.
 type ClosedStatus struct {
 	Account string `json:"account"`
-	Reason  string `json:"reason"`
+	Code    string `json:"code"`
+	Reason  string `json:"reason"` // one sentence without a full stop
+	Detail  string `json:"detail,omitempty"`
+	Todo    string `json:"todo,omitempty"`
 }
 
 // MirrorStatus is one mirror as last seen.
@@ -106,7 +114,7 @@ func (l *Ledger) status() Status {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Status{
-		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
+		State: l.state.String(), Code: string(l.reason.Code), Reason: l.reason.String(), Detail: l.reason.Detail, Todo: l.reason.Todo(), Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
 		Conflicts: l.conflicts, Changes: l.changes(),
 	}
@@ -121,8 +129,15 @@ func (l *Ledger) status() Status {
 		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(l.shut)) {
-		s.Closed = append(s.Closed, ClosedStatus{a.String(), l.shut[a]})
+		c := l.shut[a]
+		s.Closed = append(s.Closed, ClosedStatus{Account: a.String(), Code: string(c.Code), Reason: c.String(), Detail: c.Detail, Todo: c.Todo()})
 	}
+	for _, f := range l.foreigners {
+		s.Devices = append(s.Devices, f)
+	}
+	slices.SortFunc(s.Devices, func(a, b ForeignStatus) int {
+		return cmp.Or(strings.Compare(a.Account, b.Account), cmp.Compare(a.Device, b.Device))
+	})
 	return s
 }
 
@@ -202,7 +217,7 @@ type HealProgress struct {
 
 // progress tells of a long heal.
 func (l *Ledger) progress(p HealProgress) {
-	l.setState(fence.Closed, fmt.Sprintf("healing the store from the mirror: %d of %d changes so far", p.Changes, p.Total))
+	l.setState(fence.Closed, fence.Reason{Code: fence.Healing, Detail: fmt.Sprintf("%d of %d changes so far", p.Changes, p.Total)})
 	if l.takeOver != nil {
 		l.takeOver.progress(p)
 	}

@@ -147,10 +147,10 @@ func (l *Ledger) admit(a holdfast.AccountID) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.state == fence.Closed {
-		return fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
+		return fmt.Errorf("fence closed: %s: %w", l.reason.Full(), holdfast.ErrFenced)
 	}
 	if why, ok := l.shut[a]; ok {
-		return fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
+		return fmt.Errorf("fence of account %s closed: %s: %w", a, why.Full(), holdfast.ErrFenced)
 	}
 	return nil
 }

@@ -50,10 +50,10 @@ func (l *Ledger) reading(ctx context.Context, a holdfast.AccountID) (*View, erro
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.state == fence.Closed || l.db == nil {
-		return nil, fmt.Errorf("fence closed: %s: %w", l.reason, holdfast.ErrFenced)
+		return nil, fmt.Errorf("fence closed: %s: %w", l.reason.Full(), holdfast.ErrFenced)
 	}
 	if why, ok := l.shut[a]; ok {
-		return nil, fmt.Errorf("fence of account %s closed: %s: %w", a, why, holdfast.ErrFenced)
+		return nil, fmt.Errorf("fence of account %s closed: %s: %w", a, why.Full(), holdfast.ErrFenced)
 	}
 	h, ok := l.heads[a]
 	if !ok || h.Head.Seq == 0 {

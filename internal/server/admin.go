@@ -74,7 +74,15 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 }
 
 func (d *Dir) operations() map[string]operation {
-	ops := map[string]operation{
+	ops := d.ownOperations()
+	maps.Copy(ops, d.fenceOperations())
+	maps.Copy(ops, d.mirrorOperations())
+	maps.Copy(ops, d.snapshotOperations())
+	return ops
+}
+
+func (d *Dir) ownOperations() map[string]operation {
+	return map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
 		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
 			return alert.Test(ctx, d.alertConfig()), nil
@@ -105,9 +113,6 @@ func (d *Dir) operations() map[string]operation {
 			return d.Auth.RevokeDevice(ctx, in.Account, in.Device)
 		}),
 	}
-	maps.Copy(ops, d.mirrorOperations())
-	maps.Copy(ops, d.snapshotOperations())
-	return ops
 }
 
 func (d *Dir) status(ctx context.Context) Status {
