@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast"
 	"holdfast/internal/bucket/dir"
@@ -102,6 +103,14 @@ func (l *Ledger) ReplaceMirror(c MirrorConfig, id string, giveUp bool, save func
 		if l.mirrorsAt[i].Name == c.Name {
 			l.mirrorsAt[i] = c
 		}
+	}
+	now := l.infoOf(place{MirrorConfig: c})
+	was := *now
+	now.ID, now.Path, now.State = id, c.Path, "joining: not yet begun"
+	now.count(false, l)
+	if was.Path != c.Path { // shown until the new one counts
+		was.Name += oldSuffix
+		l.info = append(slices.DeleteFunc(l.info, func(s MirrorStatus) bool { return s.Name == was.Name }), was)
 	}
 	l.mu.Unlock()
 	l.wake()
@@ -262,6 +271,11 @@ func (l *Ledger) noteLive(p *proof) {
 			out = append(out, fmt.Sprintf("mirror %s was left out: %s", m.Name, s.State))
 		}
 	}
+	l.info = slices.DeleteFunc(l.info, func(s MirrorStatus) bool { // it was replaced
+		name, old := strings.CutSuffix(s.Name, oldSuffix)
+		m := memberByName(l.members, name)
+		return old && (m == nil || m.ReplacedBy == "")
+	})
 	l.mu.Unlock()
 	for _, text := range out {
 		todo := "bring it back; it gets what it lacks and joins by itself. docs/runbooks/mirror.md"
