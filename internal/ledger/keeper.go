@@ -26,9 +26,12 @@ func (l *Ledger) keep(ctx context.Context) {
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	scrubDone := make(chan struct{})
+	go func() { defer close(scrubDone); l.scrub.run(hctx) }()
 	l.keepServing(ctx)
 	stopHeads()
 	<-headsDone
+	<-scrubDone
 	closeBuckets(l, append(l.buckets, l.blobs.home))
 }
 
@@ -43,7 +46,8 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
-				s.told()
+				s.decided()
+				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
 				if err == nil {

@@ -57,6 +57,7 @@ type Config struct {
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
 	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
 
@@ -66,9 +67,11 @@ type Config struct {
 	vfs   string // SQLite's name for FS; only the simulator sets it
 	hooks hooks  // only the simulator sets any
 
-	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
-	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
-	// temporary server; no configuration leads here.
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
+
+	// Unfenced answers a sync token that proves a loss as other servers do: unknown, start over. Nothing
+	// else differs. Only internal/demo sets it, on its own temporary server over files of last night, to
+	// show what phones do then; no configuration leads here.
 	Unfenced bool
 }
 
@@ -103,9 +106,12 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
-	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
-	ordered  chan struct{}           // has one item when an operator says that the other server is dead
+	scrub    *scrubber
+	jobs     chan *job     // for the committer, between two batches
+	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
+	overtake chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -147,6 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
+	told       map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -204,7 +211,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
@@ -237,11 +244,11 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1),
 	}
@@ -249,6 +256,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
 	}
+	l.scrub = newScrubber(l)
 	go l.keep(kctx)
 	return l, nil
 }
@@ -291,6 +299,7 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
 	return l.faulty(name, do)
 }
 

@@ -179,6 +179,10 @@ func (l *Ledger) RemoveMirror(name string) error {
 		forget()
 		s.drop(id)
 		s.publishLive()
+		live, _ := s.live()
+		if err := tellMembers(context.Background(), live, l.memberList()); err != nil {
+			l.log.Warn("tell the mirrors that one was taken out; the next start does", "err", err)
+		}
 		return nil
 	}) {
 		if err = remove(); err == nil {
