@@ -143,6 +143,9 @@ func (d *Dir) reach() []string {
 	return out
 }
 
+// unsettled are the operations that do not wait until the fence has settled: they say or change what it does.
+var unsettled = map[string]bool{"status": true, "alert/test": true, "fence/status": true, "fence/adopt": true}
+
 // Admin returns the handler of all admin operations. It trusts whoever reaches it: the socket's
 // directory lets only the owner in.
 func (d *Dir) Admin() http.Handler {
@@ -156,7 +159,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
+		if err == nil && !unsettled[name] { // which says what state it finds
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {
