@@ -23,7 +23,7 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open, no account is closed, every copy is complete and answers. 1: not so, or nothing could
+Exit code 0: the fence is open, no account is closed, every copy that the policy wants is complete and answers. 1: not so, or nothing could
 be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no
 trouble here: ask your supervisor, or let --quiet fail together with: curl -fsS http://127.0.0.1:8480/readyz
 
@@ -37,6 +37,9 @@ var errTroubles = errors.New("not everything is as it should be")
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
+
+// errFewer makes the exit code of status 1 while writes are acknowledged with fewer copies than configured.
+var errFewer = errors.New("a copy is missing, and writes go on without it (policy degraded)")
 
 // Run shows the status.
 func (c *statusCommand) Run(s *streams) error {
@@ -73,6 +76,9 @@ func openOr(st *server.Status) error {
 	if st.State != fence.Open.String() {
 		return errNotOpen
 	}
+	if st.Degraded {
+		return errFewer
+	}
 	return nil
 }
 
@@ -96,9 +102,11 @@ func printStatus(w io.Writer, st *server.Status) error {
 	default:
 		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
+	printPolicy(w, &st.Status)
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
+	printWitness(w, st.Witness)
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
 	}
@@ -130,11 +138,29 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 	}
 }
 
+// printWitness shows the third place, if there is one.
+func printWitness(w io.Writer, third *ledger.WitnessStatus) {
+	switch {
+	case third == nil:
+	case third.State != complete:
+		fmt.Fprintf(w, "Witness   in %s: NOT COMPLETE\n          Why: %s\n", third.Path, third.State)
+	default:
+		fmt.Fprintf(w, "Witness   in %s: complete\n", third.Path)
+		if third.SameDevice {
+			fmt.Fprintln(w, "          WARNING: it shares a disk with the data or a mirror; put it in a third place")
+		}
+	}
+}
+
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
 	case st.State != fence.Open.String():
 		return st.Todo
+	case st.Hangs():
+		return "look at dmesg and at network mounts: a disk does not answer; holdfast doctor says which mounts there are. docs/runbooks/mirror.md"
+	case st.Degraded:
+		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
 		return "read the report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
 	}
@@ -154,6 +180,9 @@ func printFence(w io.Writer, st *server.Status) {
 		if a.Detail != "" {
 			fmt.Fprintf(w, "          Detail: %s\n", a.Detail)
 		}
+	}
+	if st.Hangs() {
+		fmt.Fprintf(w, "          A write has waited for a disk for %s (step %s); others wait behind it.\n", st.StepTook.Round(time.Second), st.Step)
 	}
 	if t := todo(st); t != "" {
 		fmt.Fprintf(w, "To do     %s\n", t)

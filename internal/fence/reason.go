@@ -19,6 +19,8 @@ const (
 	Checking     Code = "checking"      // a request saw what may be false
 	MirrorAbsent Code = "mirror-absent" // a mirror's marker is not where it should be
 	MirrorFailed Code = "mirror-failed" // a mirror answers with errors, or is damaged
+	WitnessAway  Code = "witness-away"  // the head witness in the third place is not there, or answers with errors
+	Changing     Code = "changing"      // another session with other mirrors, or by other rules, is being begun
 	DiskFull     Code = "disk-full"     // store or mirror has no room
 	TakenOver    Code = "taken-over"    // another data directory or process claimed the mirrors
 	ClaimDamaged Code = "claim-damaged" // nobody can read who claimed the mirrors last
@@ -30,6 +32,9 @@ const (
 
 	Loss       Code = "loss"       // a witness knows changes that no copy has
 	Forked     Code = "fork"       // two copies have different changes under one number
+	Mending    Code = "mending"    // a damaged part of the store is being repaired
+	Unmended   Code = "unmended"   // its rows could not be repaired: the whole store is made anew
+	Rewritten  Code = "rewritten"  // a mirror has another history, or one that cannot be healed
 	Unreadable Code = "unreadable" // a mirror promises changes that cannot be read back
 )
 
@@ -48,6 +53,8 @@ var words = map[Code]struct{ sentence, todo string }{
 	Checking:     {"checking: what was read may be false", "wait; store and mirrors are being compared again"},
 	MirrorAbsent: {"mirror %s is absent: it is not mounted, or something else is in its place", "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/mirror.md"},
 	MirrorFailed: {"mirror %s cannot be used", "look at that disk and at the mount; it goes on by itself when the mirror answers. Remove nothing. docs/runbooks/mirror.md"},
+	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: take the line witness out of holdfast.conf and restart. docs/runbooks/mirror.md"},
+	Changing:     {"mirrors or their policy are being changed", "wait; it takes moments"},
 	DiskFull:     {"a disk is full or nearly so", "make room on the disk that is full, not in the data or the mirror; it goes on by itself. docs/runbooks/mirror.md"},
 	TakenOver:    {"another server has taken over the mirrors", "leave this one stopped for good: the other one serves now. Only if that one is dead, or was made by mistake: stop it and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md, docs/runbooks/fence.md"},
 	ClaimDamaged: {"the newest claim in mirror %s cannot be read, so nobody knows whose the mirror is", "make sure that no other server uses the mirror, then: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
@@ -58,6 +65,9 @@ var words = map[Code]struct{ sentence, todo string }{
 	Other:        {"the copies could not be compared", "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"},
 	Loss:         {"%s proves that changes were acknowledged which no copy has", "look for a newer copy of store or mirror first; then holdfast fence status, and holdfast fence accept-loss. docs/runbooks/fence.md"},
 	Forked:       {"%s and the store have different data under one number", "compare them with holdfast fence diff, then decide with holdfast fence adopt. Both are kept. docs/runbooks/fence.md"},
+	Mending:      {"a damaged part of the store is being repaired", "wait; it takes moments, and its other data is safe in the mirrors"},
+	Unmended:     {"its rows in the store are damaged and could not be repaired", "wait; the whole store is made anew from the mirrors within the hour. docs/runbooks/scrub.md"},
+	Rewritten:    {"a scrub found what cannot be true", "keep every disk as it is and read the report in DIR/incidents. docs/runbooks/scrub.md"},
 	Unreadable:   {"%s promises changes that cannot be read back", "keep every disk as it is; look for another copy of that mirror first. Then holdfast fence accept-loss. docs/runbooks/fence.md"},
 }
 

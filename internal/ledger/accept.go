@@ -17,8 +17,8 @@ type Loss struct {
 	Account   holdfast.AccountID `json:"account"`
 	Closed    bool               `json:"closed"`         // by a loss; false: there is nothing to accept
 	Fork      bool               `json:"fork,omitempty"` // closed because two copies differ: AdoptHistory
-	Epoch     holdfast.Epoch     `json:"epoch"`  // of what is there
-	Head      holdfast.Seq       `json:"head"`   // the last change that is there
+	Epoch     holdfast.Epoch     `json:"epoch"`          // of what is there
+	Head      holdfast.Seq       `json:"head"`           // the last change that is there
 	HeadTime  time.Time          `json:"head_time"`
 	Common    holdfast.Seq       `json:"common"` // up to which, as far as is known, lost and present history are one
 	Witnesses []LossWitness      `json:"witnesses"`

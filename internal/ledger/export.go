@@ -33,7 +33,7 @@ func (l *Ledger) ExportBranch(ctx context.Context, name, dir string) (files int,
 	} else if lerr != nil && !errors.Is(lerr, holdfast.ErrNotFound) {
 		return 0, fmt.Errorf("look at %s: %w", dir, lerr)
 	}
-	x := &exporter{l: l, ctx: ctx, dir: dir, last: map[member]holdfast.Seq{}, names: l.namer(ctx)}
+	x := &exporter{l: l, ctx: ctx, dir: dir, last: map[branched]holdfast.Seq{}, names: l.namer(ctx)}
 	defer func() { err = errors.Join(err, x.names.close()) }()
 	h, _, err := readBranchFile(l.cfg, name, x.look)
 	if err != nil {
@@ -53,8 +53,8 @@ func (l *Ledger) ExportBranch(ctx context.Context, name, dir string) (files int,
 	return x.files, x.missing
 }
 
-// member is a resource of a collection.
-type member struct {
+// branched is a resource of a collection.
+type branched struct {
 	collection holdfast.CollectionID
 	name       string
 }
@@ -63,7 +63,7 @@ type exporter struct {
 	l       *Ledger
 	ctx     context.Context
 	dir     string
-	last    map[member]holdfast.Seq // the change with the last version of each
+	last    map[branched]holdfast.Seq // the change with the last version of each
 	names   *namer
 	listing bytes.Buffer
 	files   int
@@ -76,7 +76,7 @@ func (x *exporter) look(c *branchChange) error {
 		o := &c.Ops[i]
 		x.names.learn(o)
 		if o.Type == frame.OpPut && !o.Erased {
-			x.last[member{o.Collection, o.Name}] = c.Seq
+			x.last[branched{o.Collection, o.Name}] = c.Seq
 		}
 	}
 	return x.ctx.Err()
@@ -100,7 +100,7 @@ func (x *exporter) change(c *branchChange) error {
 // put writes one version.
 func (x *exporter) put(c *branchChange, o *frame.Op) error {
 	name := plainName(o.Name)
-	if x.last[member{o.Collection, o.Name}] != c.Seq {
+	if x.last[branched{o.Collection, o.Name}] != c.Seq {
 		ext := path.Ext(name)
 		name = fmt.Sprintf("%s.change-%d%s", strings.TrimSuffix(name, ext), c.Seq, ext)
 	}

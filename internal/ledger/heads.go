@@ -28,7 +28,8 @@ type headFile struct {
 	Term     string          `json:"term,omitempty"`
 	Written  time.Time       `json:"written"`
 	Heads    []headFileEntry `json:"heads"`
-	Tokens   []headFileEntry `json:"tokens,omitempty"` // sync tokens that proved a loss
+	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
+	Members  []member        `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
 }
 
 type headFileEntry struct {
@@ -83,6 +84,9 @@ func readHeadFile(cfg Config) (*headFile, error) {
 		if b, err := hex.DecodeString(e.Hash); err != nil || len(b) == 0 {
 			return nil, fmt.Errorf("head file %s: hash %q of account %s: %w", headPath(cfg), e.Hash, e.Account, holdfast.ErrCorrupt)
 		}
+	}
+	if err := checkMembers(f.Members); err != nil {
+		return nil, fmt.Errorf("head file %s: %w", headPath(cfg), err)
 	}
 	return &f, nil
 }
@@ -140,14 +144,19 @@ func (l *Ledger) keepHeads(ctx context.Context) {
 // writeHeads writes the durable heads to DIR/heads and to every mirror, if they moved. An account
 // whose fence is closed keeps the higher witness that closed it.
 func (l *Ledger) writeHeads(ctx context.Context) error {
+	l.headsMu.Lock()
+	defer l.headsMu.Unlock()
 	l.mu.Lock()
 	if !l.headsDue || l.db == nil && len(l.tokens) == 0 {
 		l.mu.Unlock()
 		return nil
 	}
-	l.headsDue = false
 	heads := make(map[holdfast.AccountID]holdfast.AccountHead, len(l.heads))
-	f := headFile{Format: headFormat, Server: l.cfg.Server.String(), Instance: l.instance, Term: l.term.String(), Written: l.now().UTC(), Heads: []headFileEntry{}}
+	f := headFile{Format: headFormat, Server: l.cfg.Server.String(), Instance: l.instance, Term: l.term.String(), Written: l.now().UTC(), Heads: []headFileEntry{}, Members: l.members}
+	if l.membersDoubt { // the next proof writes them
+		l.mu.Unlock()
+		return nil
+	}
 	for a, h := range l.heads {
 		if _, closed := l.shut[a]; !closed {
 			heads[a] = h
@@ -160,6 +169,7 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	for _, w := range l.tokens {
 		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix), w.Found, w.Device})
 	}
+	l.headsDue = false
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
 	l.mu.Unlock()

@@ -25,9 +25,9 @@ func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
 	p.ledger.setState(fence.Closed, fence.Reason{Code: fence.Healing})
 	var failed error
-	done := HealProgress{Total: p.lacking()}
+	done := HealProgress{Total: p.toHeal()}
 	for i, m := range p.session.mirrors {
-		if !p.ahead(p.recovered[i]) {
+		if p.chosen[i].grade != complete || !p.ahead(p.recovered[i]) {
 			continue
 		}
 		h := &healer{proof: p, mirror: m, done: &done}
@@ -77,8 +77,8 @@ func (p *proof) ahead(rec *mirror.Recovered) bool {
 	return false
 }
 
-// lacking counts the changes that the mirrors have and the store has not.
-func (p *proof) lacking() (n int) {
+// toHeal counts the changes that the mirrors have and the store has not.
+func (p *proof) toHeal() (n int) {
 	for a, h := range p.merged {
 		if have := p.store[a].Head.Seq; h.Head.Seq > have {
 			n += int(h.Head.Seq - have)

@@ -26,9 +26,12 @@ func (l *Ledger) keep(ctx context.Context) {
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	scrubDone := make(chan struct{})
+	go func() { defer close(scrubDone); l.scrub.run(hctx) }()
 	l.keepServing(ctx)
 	stopHeads()
 	<-headsDone
+	<-scrubDone
 	closeBuckets(l, append(l.buckets, l.blobs.home))
 }
 
@@ -43,7 +46,8 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
-				s.decided()
+				s.told()
+				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
 				if err == nil {
@@ -52,10 +56,11 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			}
 		}
 		l.noteDamage(err)
+		without := l.leaveOut(err)
 		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
 			return // a restore that did not open is for its person to try again
 		}
-		if l.useReserve(err) || errors.Is(err, errDecision) && served {
+		if without || errors.Is(err, errAgain) || l.useReserve(err) || errors.Is(err, errDecision) && served {
 			continue
 		}
 		if !served || !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
@@ -109,6 +114,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 		return false
 	case errors.Is(err, holdfast.ErrFatal):
 		l.setState(fence.Closed, whyOf(err))
+		l.condemn(err)
 		l.dropStore()
 		l.fatal <- err
 		return false
@@ -121,7 +127,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case errors.Is(err, errDecision) && l.hasStore():
 		l.setState(fence.Held, whyOf(err))
 		return true
-	case errors.As(err, &inMirror) && l.hasStore():
+	case (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && l.hasStore():
 		l.setState(fence.Held, whyOf(err))
 		return true
 	}
@@ -139,12 +145,15 @@ func (l *Ledger) noteConflict() {
 // demote moves the fence as soon as something failed, before any request hears of it.
 func (l *Ledger) demote(err error) {
 	var inMirror *mirrorError
-	if errors.As(err, &inMirror) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
+	if (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
 		l.setState(fence.Held, whyOf(err))
 		return
 	}
 	l.setState(fence.Closed, whyOf(err))
 }
+
+// errAgain ends a session because another one is wanted at once: with other mirrors, or by other rules.
+var errAgain = errors.New("mirrors or their policy change")
 
 // errStoreGone marks an error after which healing should begin without delay.
 var errStoreGone = errors.New("the store cannot be used")
@@ -156,6 +165,7 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case <-l.joinNow: // mirrors or policy changed
 	case err := <-l.alarm:
 		if !errors.Is(err, errDecision) { // for which there is no reason to wait
 			l.raise(err) // for heldAlarm
@@ -166,6 +176,9 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
+	l.mu.Lock()
+	l.session = nil
+	l.mu.Unlock()
 	for i, lg := range s.logs {
 		end := lg.Close
 		if cause == nil {
@@ -211,6 +224,7 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.session = s
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
 		l.shutFor(w)

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,11 +50,14 @@ type MirrorConfig struct {
 type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
-	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Mirrors     []MirrorConfig    // the live ones of them have a change before it is acknowledged
+	Policy      Policy            // what is done while a mirror is away; empty = Strict
+	Copies      int               // mirrors that must have a change (K); 0 = all
 	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
 	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
 
@@ -62,6 +66,8 @@ type Config struct {
 
 	vfs   string // SQLite's name for FS; only the simulator sets it
 	hooks hooks  // only the simulator sets any
+
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
@@ -100,18 +106,27 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
-	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
-	overtake chan struct{}           // has one item when an operator says that the other server is dead
+	scrub    *scrubber
+	jobs     chan *job     // for the committer, between two batches
+	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
+	ordered  chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
 	// The keeper's own.
-	unused  holdfast.Term   // claimed in every mirror, no log of it begun
-	begun   int             // logs begun since the fence was open last
-	suspect error           // what the store gave was false: it is to be made anew from the mirrors
-	doubted map[string]bool // mirrors that gave what is false
-	force   bool            // claim the mirrors although another data directory did
+	unused   holdfast.Term       // claimed in every mirror, no log of it begun
+	begun    int                 // logs begun since the fence was open last
+	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
+	doubted  map[string]bool     // mirrors that gave what is false
+	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	floor    uint64              // the highest term that a joining mirror had claimed in it
+	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
+	force    bool                // claim the mirrors although another data directory did
+	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
+
+	headsMu sync.Mutex // who holds it writes DIR/heads; taken before mu
 
 	mu         sync.RWMutex // guards all below
 	state      fence.State
@@ -138,6 +153,14 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
+	told       map[string]bool // records of snapshots of which a person heard from this process
+
+	mirrorsAt    []MirrorConfig // the configured mirrors
+	rules        rules
+	members      []member      // as in DIR/heads
+	membersDoubt bool          // a write of DIR/heads failed: it may say something else
+	session      *session      // that serves, or is about to; nil: none
+	joinNow      chan struct{} // has one item when mirrors or rules changed
 }
 
 // Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
@@ -188,7 +211,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
@@ -207,6 +230,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 }
 
 func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
+	if err := (rules{cfg.Policy, cfg.Copies}).check(len(cfg.Mirrors)); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -218,17 +244,19 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		decisions: map[holdfast.AccountID]*decision{}, overtake: make(chan struct{}, 1), foreigners: map[foreignDevice]ForeignStatus{},
-		takeOver: t,
+		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
+		joinNow: make(chan struct{}, 1),
 	}
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
-		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
+		l.infoOf(place{MirrorConfig: m})
 	}
+	l.scrub = newScrubber(l)
 	go l.keep(kctx)
 	return l, nil
 }
@@ -271,6 +299,12 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
+	return l.faulty(name, do)
+}
+
+// faulty runs one durable step that is not of the write path.
+func (l *Ledger) faulty(name string, do func() error) error {
 	if l.fault == nil {
 		return do()
 	}
@@ -299,6 +333,10 @@ func whyOf(err error) fence.Reason {
 	switch {
 	case errors.Is(err, errDecision):
 		return fence.Reason{Code: fence.Deciding}
+	case errors.Is(err, errAgain):
+		return fence.Reason{Code: fence.Changing}
+	case errors.As(err, &inMirror) && inMirror.name == "" && !errors.Is(err, holdfast.ErrFatal) && !errors.Is(err, holdfast.ErrFull):
+		return fence.Reason{Code: fence.WitnessAway, Detail: err.Error()}
 	case errors.As(err, &inMirror):
 		r := fence.Why(err, cmp.Or(inMirror.name, "(the head witness)"))
 		switch {

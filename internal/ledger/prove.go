@@ -36,6 +36,9 @@ type proof struct {
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
+	members   []member     // the mirrors that count, as DIR/heads has them
+	chosen    []*candidate // what the session's mirrors are, in their order
+	passed    []*candidate // members that could be read and are not in the session
 }
 
 // prove opens the fence or says why not.
@@ -44,7 +47,10 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	if l.cfg.hooks.proof != nil {
 		l.cfg.hooks.proof()
 	}
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{}}
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
 	if err == nil {
@@ -62,7 +68,7 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 		p.answer(err)
 		return nil, err
 	}
-	p.session.decided = func() { p.answer(nil) }
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -93,12 +99,19 @@ func (p *proof) equalise(ctx context.Context) error {
 	if p.unfenced() {
 		return p.open(ctx)
 	}
+	if err := p.judgeTold(ctx); err != nil {
+		return err
+	}
 	if err := p.settle(ctx); err != nil {
 		return err
 	}
 	if err := p.lowerDamaged(ctx); err != nil {
 		return err
 	}
+	if err := p.lowerBehind(ctx); err != nil {
+		return err
+	}
+	p.noteOld()
 	if err := p.judgeWitnesses(ctx); err != nil {
 		return err
 	}
@@ -109,6 +122,9 @@ func (p *proof) equalise(ctx context.Context) error {
 		return err
 	}
 	if err := p.shipTails(ctx); err != nil {
+		return err
+	}
+	if err := p.verifyFilled(ctx); err != nil {
 		return err
 	}
 	return p.open(ctx)
@@ -125,7 +141,10 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
-	if err := p.tellMembers(ctx); err != nil {
+	if err := p.settleMembers(); err != nil {
+		return err
+	}
+	if err := tellMembers(ctx, p.session.mirrors, p.ledger.memberList()); err != nil {
 		return err
 	}
 	if err := p.beginWitness(ctx); err != nil {
@@ -158,6 +177,7 @@ func (p *proof) open(ctx context.Context) error {
 		}
 	}
 	p.ledger.adopt(p, key)
+	p.ledger.noteLive(p)
 	p.ledger.tellClosures(old)
 	return nil
 }
@@ -179,50 +199,12 @@ func (p *proof) abandon(cause error) {
 	}
 }
 
-// openMirrors opens every mirror. One that is absent is never taken for an empty one (F2).
-func (p *proof) openMirrors(ctx context.Context) error {
-	l := p.ledger
-	seen := map[string]string{}
-	var first error
-	for i, cfg := range l.cfg.Mirrors {
-		m, b, err := openMirror(ctx, l.cfg, cfg)
-		l.noteMirror(i, m, err)
-		if err != nil {
-			if first == nil {
-				first = &mirrorError{cfg.Name, err}
-			}
-			continue
-		}
-		p.session.buckets = append(p.session.buckets, b)
-		if other, ok := seen[m.ID()]; ok {
-			return fmt.Errorf("mirrors %s and %s are the same place: one copy is not two: %w", other, cfg.Name, holdfast.ErrInvalid)
-		}
-		seen[m.ID()] = cfg.Name
-		p.session.mirrors = append(p.session.mirrors, m)
-	}
-	return first
-}
-
-// claim takes the next term in every mirror (R1, R7: all of them, as K is m).
+// claim takes the next term in every mirror of the session (R1, R7).
 func (p *proof) claim(ctx context.Context) error {
 	l := p.ledger
-	var newest uint64
-	for _, m := range p.session.mirrors {
-		claims, err := m.Terms(ctx)
-		if err != nil {
-			return &mirrorError{m.Name(), err}
-		}
-		if len(claims) == 0 {
-			continue
-		}
-		last := claims[len(claims)-1]
-		newest = max(newest, last.Term.Number)
-		if last.Damaged && !l.force && !l.takeOver.allowed() {
-			return &mirrorError{m.Name(), fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
-		}
-		if !strings.Contains(last.Note, l.instance) && !l.force && !l.takeOver.allowed() {
-			return &mirrorError{m.Name(), fmt.Errorf("%s: %w", l.taker(claims).Words(), errTakenOver)}
-		}
+	newest, err := p.newest(ctx)
+	if err != nil {
+		return err
 	}
 	if p.reclaim(ctx) {
 		return nil
@@ -234,7 +216,7 @@ func (p *proof) claim(ctx context.Context) error {
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.Claim(ctx, p.session.term, l.claimNote()); err != nil {
+		if err := m.ClaimFar(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
@@ -242,6 +224,43 @@ func (p *proof) claim(ctx context.Context) error {
 	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
+}
+
+// newest returns the highest term that a mirror or DIR/heads knows, unless it is of another data directory.
+func (p *proof) newest(ctx context.Context) (uint64, error) {
+	newest := p.ledger.floor
+	if t, err := holdfast.ParseTerm(p.heads.Term); err == nil {
+		newest = max(newest, t.Number) // a mirror that is older than it has its claims filled up
+	}
+	look := func(name string, claims []mirror.Claim) error {
+		if len(claims) == 0 {
+			return nil
+		}
+		last := claims[len(claims)-1]
+		newest = max(newest, last.Term.Number)
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
+			return nil
+		}
+		if last.Damaged {
+			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
+		}
+		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
+	}
+	for _, m := range p.session.mirrors {
+		claims, err := m.Terms(ctx)
+		if err != nil {
+			return 0, &mirrorError{m.Name(), err}
+		}
+		if err := look(m.Name(), claims); err != nil {
+			return 0, err
+		}
+	}
+	for _, c := range p.passed {
+		if err := look(c.Name, c.claims); err != nil {
+			return 0, err
+		}
+	}
+	return newest, nil
 }
 
 // reclaim takes the claim that an attempt before made in every mirror and did not use: no log of it was
@@ -276,13 +295,16 @@ func (p *proof) sweep(ctx context.Context) {
 // readMirrors reads every mirror to its end and merges their heads.
 func (p *proof) readMirrors(ctx context.Context) error {
 	p.merged = map[holdfast.AccountID]holdfast.AccountHead{}
-	for _, m := range p.session.mirrors {
+	for i, m := range p.session.mirrors {
 		rec, err := m.Recover(ctx)
 		if err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 		p.recovered = append(p.recovered, rec)
 		p.report.noteMirror(m.Name(), rec)
+		if p.chosen[i].grade != complete {
+			continue // it proves nothing of what is newest
+		}
 		for a, h := range rec.Heads {
 			have, ok := p.merged[a]
 			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
@@ -318,6 +340,13 @@ func (p *proof) openStore(ctx context.Context) error {
 		return nil
 	}
 	st, err := store.Open(ctx, storeConfig(l.cfg))
+	if err == nil && st.Damaged() {
+		if merr := p.mendStore(ctx, st); errors.Is(merr, holdfast.ErrFatal) {
+			return errors.Join(merr, st.Close())
+		} else if merr != nil && l.suspect == nil {
+			l.suspect = merr
+		}
+	}
 	if err == nil {
 		st, err = p.distrust(ctx, st)
 	}
@@ -415,6 +444,9 @@ func (p *proof) compare(ctx context.Context) error {
 // whether a mirror has more than the store.
 func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue
+		}
 		for a, m := range rec.Heads {
 			v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
 			if err != nil {
@@ -482,6 +514,9 @@ func (p *proof) witnesses() []fence.Witness {
 	all = append(all, p.ledger.ownWitnesses()...)
 	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue // judgeTold has asked it
+		}
 		for _, h := range rec.Witness {
 			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}

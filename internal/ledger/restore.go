@@ -108,13 +108,13 @@ func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]closure) err
 	return l.writeReport(r, shut)
 }
 
-// tellMembers writes into every mirror which mirrors there are.
-func (p *proof) tellMembers(ctx context.Context) error {
+// tellMembers writes into mirrors which ones count, so that one of them alone knows of the others.
+func tellMembers(ctx context.Context, mirrors []*mirror.Mirror, members []member) error {
 	var all []mirror.Member
-	for i, m := range p.session.mirrors {
-		all = append(all, mirror.Member{ID: m.ID(), Name: m.Name(), Path: p.session.buckets[i].Path()})
+	for _, m := range members {
+		all = append(all, mirror.Member{ID: m.ID, Name: m.Name, Path: m.Path})
 	}
-	for _, m := range p.session.mirrors {
+	for _, m := range mirrors {
 		if err := m.SetMembers(ctx, all); err != nil {
 			return &mirrorError{m.Name(), err}
 		}

@@ -32,11 +32,19 @@ type Status struct {
 	Closed    []ClosedStatus  `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus  `json:"mirrors"`
 	Witness   *WitnessStatus  `json:"witness,omitempty"`
+	Policy    string          `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int             `json:"copies"`     // mirrors that are to have every change
+	Live      int             `json:"live"`       // mirrors that have every change
+	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
 	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus    `json:"heals,omitempty"`
+	Scrub     *ScrubStatus    `json:"scrub,omitempty"`
 	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
 	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
 	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
+
+	Step     string        `json:"step_under_way,omitempty"`    // of the write path: commit, append, look, witness
+	StepTook time.Duration `json:"step_under_way_ns,omitempty"` // for how long so far
 }
 
 // ClosedStatus names an account whose own fence is closed.
@@ -54,6 +62,7 @@ type MirrorStatus struct {
 	Path       string `json:"path"`
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
+	Counts     bool   `json:"counts"`      // every acknowledged change is in it
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
 
@@ -63,7 +72,7 @@ type MirrorStatus struct {
 }
 
 // Complete reports whether a mirror has everything that was acknowledged, and answers.
-func (m *MirrorStatus) Complete() bool { return m.State == "complete" && m.Silent == 0 }
+func (m *MirrorStatus) Complete() bool { return m.State == isComplete && m.Silent == 0 }
 
 // HealStatus is one heal since the start of this process.
 type HealStatus struct {
@@ -72,6 +81,13 @@ type HealStatus struct {
 	Changes int           `json:"changes"`
 	Report  string        `json:"report"` // file in incidents/
 }
+
+// hangsAfter is how long a step of the write path may take before it is a trouble: a disk that wakes up
+// takes less.
+const hangsAfter = 15 * time.Second
+
+// Hangs reports whether a write has waited for a disk for too long.
+func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
 
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
 // every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
@@ -91,17 +107,28 @@ func (s *Status) Troubles() []string {
 			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
 		}
 	}
+	if s.Degraded {
+		all = append(all, "writes are acknowledged with fewer copies than configured (policy degraded)")
+	}
+	if s.Hangs() {
+		all = append(all, fmt.Sprintf("a write has waited for %s (step %s): a disk hangs", s.StepTook.Round(time.Second), s.Step))
+	}
+	if w := s.Witness; w != nil && w.State != "complete" {
+		all = append(all, "the head witness is not complete: "+w.State)
+	}
 	return all
 }
 
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
+	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
+	s.Step, s.StepTook = l.under.oldest()
 	return s
 }
 
@@ -117,6 +144,7 @@ func (l *Ledger) status() Status {
 		third := *l.third
 		s.Witness = &third
 	}
+	s.copies(l)
 	for i := range s.Mirrors {
 		if m := &s.Mirrors[i]; m.Missing == nil {
 			m.Changes = s.Changes // nothing was acknowledged without it
@@ -151,37 +179,55 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 	return h, ok
 }
 
-// noteMirror keeps what an attempt to open mirror i showed.
-func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
+// noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
+func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
+	same := l.sameDisk(at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.info[i]
-	s.FreeBytes = -1
-	if derr == nil {
-		s.SameDevice = same
-	}
+	s := l.infoOf(at)
+	s.FreeBytes, s.SameDevice, s.Path = -1, same, at.Path
 	if err != nil {
 		s.State = err.Error()
-		if s.Missing == nil {
-			now := l.now()
-			s.Missing, s.Changes = &now, l.changes()
-		}
+		s.count(false, l)
 		return
 	}
-	s.ID, s.State, s.Missing = m.ID(), "complete", nil
+	s.ID = m.ID()
+}
+
+// count notes whether a mirror has every acknowledged change, and since when it has not. l.mu is held.
+func (m *MirrorStatus) count(counts bool, l *Ledger) {
+	if !counts && m.Missing == nil {
+		now := l.now()
+		m.Missing, m.Changes = &now, l.changes()
+	}
+	if m.Counts = counts; counts {
+		m.Missing = nil
+	}
+}
+
+// infoOf returns the status of the mirror at a place. l.mu is held.
+func (l *Ledger) infoOf(at place) *MirrorStatus {
+	for i := range l.info {
+		if l.info[i].Name == at.Name {
+			return &l.info[i]
+		}
+	}
+	l.info = append(l.info, MirrorStatus{Name: at.Name, Path: at.Path, State: notRead})
+	return &l.info[len(l.info)-1]
 }
 
 // sharesDisk reports whether a place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	for _, m := range l.cfg.Mirrors {
-		if err == nil && same {
+	if l.sameDisk(path) {
+		return true
+	}
+	places, _, _ := l.places()
+	for _, m := range places {
+		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
 			return true
 		}
-		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
 	}
-	return err == nil && same
+	return false
 }
 
 // HealProgress is how far a heal of the store has come.
