@@ -26,9 +26,9 @@ type session struct {
 	between   chan func() error                           // run by the shipper between two batches; an error ends the session
 	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
-	decided   func()                                      // answers operators when the fence is open
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	decided   func() // answers operators when the fence is open
 	guard     *guard // owned by the committer; nil until something is lost
 }
 
