@@ -1,0 +1,629 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/durable/simdisk"
+	"holdfast/internal/fence"
+	"holdfast/internal/store"
+	"holdfast/internal/store/simvfs"
+)
+
+// The simulator of everything. A schedule is a few lives, between power cuts, of one or two servers with real
+// ledger, store (SQLite), mirrors, blobs and head files on simulated disks, and of devices that sync with them. All
+// goroutines run in a bubble of virtual time; each of them stops before it touches what others touch, and the
+// seed decides who goes on: between the durable steps of a write, while a fence closes, while an old process is
+// asleep. Between the steps things happen (sim_events_test.go). What answers promise is judged by the oracle.
+
+// simBug is one planted bug; the zero value is none.
+type simBug struct {
+	name string
+	plant
+	disk simdisk.Bugs
+	vfs  simvfs.Options
+	edit func(s *sim)   // of the schedule
+	cfg  func(*Config) // of every process
+}
+
+// sim is one schedule.
+type sim struct {
+	t       *testing.T
+	seed    uint64
+	rng     *rand.Rand
+	draw    *rand.Rand // random bits of terms
+	bug     simBug
+	world   *world
+	files   holdfast.CollectionID
+	oracle  *oracle
+	devices []*device
+	boxes   []*box
+	mirrors []*simdisk.Disk
+	disks   uint64 // made so far
+	skew    time.Duration
+
+	mu      sync.Mutex
+	waiting []*turn
+	turns   int
+	over    bool // devices end
+	quiet   bool // nothing happens any more
+
+	life     int
+	cuts     int
+	acks     int
+	opens    int
+	lost     map[int]bool // copies that lost data since a fence was opened last: mirrors, -1 the store
+	losses   int
+	lossy    bool // more was lost than is promised to be survived
+	forked   bool // two servers had a turn
+	trace    uint64
+	tail     []string
+	violated error
+}
+
+// box is one machine: a disk with a data directory, and the mount points of the mirrors.
+type box struct {
+	no        int
+	data      *simdisk.Disk
+	under     *simdisk.Disk // what lies beneath the mount points
+	unmounted [3]bool
+	proc      *proc
+	images    []*simdisk.Disk // earlier states
+}
+
+// proc is one process.
+type proc struct {
+	sim      *sim
+	no       int
+	box      *box
+	cfg      Config
+	l        *Ledger // set once it is open
+	free     bool // it never waits for its turn
+	dead     atomic.Bool
+	parked   int // turns for which it sleeps
+	failRead int // the how-manieth read from now fails
+	proofAt  int // losses before its last proof
+	stop     chan struct{}
+	ended    chan struct{}
+}
+
+// turn is a goroutine that waits to go on.
+type turn struct {
+	p    *proc // nil: a device
+	what string
+	at   int // turns when it began to wait
+	late int // it sleeps until then
+	c    chan struct{}
+}
+
+func (s *sim) fail(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.violated == nil {
+		s.violated = fmt.Errorf(format, args...)
+	}
+}
+
+// note puts an outcome into the trace.
+func (s *sim) note(words ...uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range words {
+		s.trace = (s.trace ^ w) * 1099511628211
+	}
+	s.say("%d", words)
+}
+
+// say keeps the last lines of what happened, for a person; s.mu is held.
+func (s *sim) say(format string, args ...any) {
+	if *simVerbose != s.seed {
+		return
+	}
+	s.tail = append(s.tail, fmt.Sprintf("%5d %s ", s.turns, time.Now().Format("15:04:05.000"))+fmt.Sprintf(format, args...))
+}
+
+func (s *sim) log(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.say(format, args...)
+}
+
+func (s *sim) promise(a holdfast.AccountID, h, floor holdfast.Head) string {
+	wrong := s.oracle.promise(a, h, floor)
+	if s.lossy && !strings.HasPrefix(wrong, "P4") {
+		return ""
+	}
+	return wrong
+}
+
+// newDisk returns a disk like d, with a generator and a device number of its own.
+func (s *sim) newDisk(d *simdisk.Disk) *simdisk.Disk {
+	s.disks++
+	n := d.Medium(s.seed<<16 + s.disks)
+	n.SetBugs(s.bug.disk)
+	n.SetClock(time.Now)
+	return n
+}
+
+func newSim(t *testing.T, seed uint64, b simBug) *sim {
+	s := &sim{
+		t: t, seed: seed, bug: b, rng: rand.New(rand.NewPCG(seed, 1)), draw: rand.New(rand.NewPCG(seed, 2)), lost: map[int]bool{},
+	}
+	mirrors := []int{1, 1, 1, 2, 2, 3}[s.rng.IntN(6)]
+	s.world = worlds[mirrors-1]()
+	s.files = s.world.files
+	s.oracle = newOracle(s.world.heads)
+	under := simdisk.New(0)
+	for i, m := range s.world.mirrors {
+		s.mirrors = append(s.mirrors, s.newDisk(m))
+		if err := under.Mkdir(fmt.Sprintf("/m%d", i), 0o700); err != nil {
+			s.fail("%v", err)
+		}
+	}
+	s.boxes = []*box{{data: s.newDisk(s.world.data), under: s.newDisk(under)}}
+	s.boxes[0].under.Sync()
+	accounts := []holdfast.AccountID{person, person, person + 1}
+	for i := range 2 + s.rng.IntN(3) {
+		s.devices = append(s.devices, &device{
+			s: s, no: i + 1, rng: rand.New(rand.NewPCG(seed, uint64(10+i))), account: accounts[s.rng.IntN(len(accounts))], local: map[string]holdfast.Hash{},
+		})
+	}
+	if b.edit != nil {
+		b.edit(s)
+	}
+	return s
+}
+
+// gate stops the process until it may go on.
+func (p *proc) gate(what string) {
+	if !p.free && !p.dead.Load() {
+		p.sim.wait(p, what)
+	}
+}
+
+func (s *sim) wait(p *proc, what string) {
+	w := &turn{p: p, what: what, c: make(chan struct{})}
+	s.mu.Lock()
+	w.at = s.turns
+	s.waiting = append(s.waiting, w)
+	s.mu.Unlock()
+	<-w.c
+}
+
+// start begins a process on a box.
+func (s *sim) start(b *box) {
+	p := &proc{sim: s, box: b, stop: make(chan struct{}), ended: make(chan struct{})}
+	if b.proc != nil {
+		p.no = b.proc.no + 1
+	}
+	v, err := simvfs.Register(&simFS{p}, s.bug.vfs)
+	if err != nil {
+		s.fail("%v", err)
+		return
+	}
+	p.cfg = Config{
+		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(),
+		Now: func() time.Time { return time.Now().Add(s.skew) }, Notify: p.hears,
+		hooks: hooks{
+			gate: p.gate, proof: func() { p.proofAt = s.losses }, plant: s.bug.plant,
+			random: func(b []byte) {
+				for i := range b {
+					b[i] = byte(s.draw.Uint32())
+				}
+			},
+			store: tuneStore,
+			fault: func(step string) error { p.gate(step); return nil },
+		},
+	}
+	for i := range s.mirrors {
+		p.cfg.Mirrors = append(p.cfg.Mirrors, MirrorConfig{Name: fmt.Sprintf("m%d", i), Path: fmt.Sprintf("/m%d", i)})
+	}
+	if s.bug.cfg != nil {
+		s.bug.cfg(&p.cfg)
+	}
+	b.proc = p
+	go p.run(v)
+}
+
+func tuneStore(c *store.Config) { c.Readers, c.CheckTime = 1, -1 }
+
+// run is the life of a process.
+func (p *proc) run(v *simvfs.VFS) {
+	defer close(p.ended)
+	defer v.Close()
+	p.gate("start")
+	l, err := Open(context.Background(), p.cfg)
+	if err != nil {
+		p.sim.log("box %d process %d does not start: %v", p.box.no, p.no, err)
+		p.dead.Store(true)
+		return
+	}
+	p.l = l
+	select {
+	case <-p.stop:
+	case err := <-l.Fatal():
+		p.sim.log("box %d process %d ends with 75: %v", p.box.no, p.no, err)
+		p.dead.Store(true)
+	}
+	if err := l.Close(context.Background()); err != nil {
+		p.sim.fail("close: %v", err)
+	}
+}
+
+// hears is told by the ledger what people must know.
+func (p *proc) hears(e Event) {
+	s := p.sim
+	if e.Kind == EventFence && e.State == "open" && !e.Bad && !p.dead.Load() {
+		s.opens++
+		if p.proofAt == s.losses {
+			clear(s.lost)
+		}
+	}
+	s.log("box %d process %d: %s %s", p.box.no, p.no, e.Kind, e.Text)
+}
+
+// serving returns a process that a device may ask, or nil.
+func (s *sim) serving(rng *rand.Rand) *proc {
+	if p := s.boxes[rng.IntN(len(s.boxes))].proc; p != nil && p.l != nil && !p.dead.Load() {
+		return p
+	}
+	return nil
+}
+
+// serves says whether it is worth asking anybody.
+func (s *sim) serves() bool {
+	for _, b := range s.boxes {
+		if l := b.proc.l; l != nil && !b.proc.dead.Load() {
+			l.mu.RLock()
+			state := l.state
+			l.mu.RUnlock()
+			if state != fence.Closed {
+				return true
+			}
+		}
+	}
+	return s.turns%8 == 0
+}
+
+// kill ends a process as kill -9 does; what it had under way comes to nothing.
+func (s *sim) kill(b *box) {
+	p := b.proc
+	if p == nil {
+		return
+	}
+	p.dead.Store(true)
+	s.end(p)
+	synctest.Wait()
+	s.letGo(p)
+	<-p.ended
+}
+
+func (s *sim) end(p *proc) {
+	select {
+	case <-p.stop:
+	default:
+		close(p.stop)
+	}
+}
+
+// letGo releases everything of a dead process.
+func (s *sim) letGo(p *proc) {
+	for {
+		s.mu.Lock()
+		n := len(s.waiting)
+		for _, w := range s.waiting {
+			if w.p == p {
+				close(w.c)
+			}
+		}
+		s.waiting = slices.DeleteFunc(s.waiting, func(w *turn) bool { return w.p == p })
+		done := n == len(s.waiting)
+		s.mu.Unlock()
+		synctest.Wait()
+		if done {
+			return
+		}
+	}
+}
+
+// ready returns who may go on, in an order that does not depend on Go's scheduler.
+func (s *sim) ready() []*turn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.SortStableFunc(s.waiting, func(a, b *turn) int {
+		if c := cmp.Compare(a.at, b.at); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.key(), b.key())
+	})
+	idle := s.quiet || !s.serves()
+	var out []*turn
+	for _, w := range s.waiting {
+		if w.p == nil && idle && strings.HasPrefix(w.what, "device") || w.p != nil && w.p.parked > s.turns || w.late > s.turns {
+			continue
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func (w *turn) key() string {
+	if w.p == nil {
+		return w.what
+	}
+	return fmt.Sprintf("%d/%d %s", w.p.box.no, w.p.no, w.what)
+}
+
+// sleeps are how long the clock runs when it is nobody's turn.
+var sleeps = []time.Duration{time.Millisecond, 120 * time.Millisecond, time.Second, 2100 * time.Millisecond, 11 * time.Second}
+
+// turn lets one goroutine go on, or the clock.
+func (s *sim) turn() {
+	synctest.Wait()
+	s.mu.Lock()
+	s.turns++
+	s.mu.Unlock()
+	s.reap()
+	ready := s.ready()
+	busy := slices.ContainsFunc(ready, func(w *turn) bool { return w.p != nil })
+	if len(ready) == 0 || !busy && s.rng.IntN(12) == 0 {
+		time.Sleep(sleeps[s.rng.IntN(len(sleeps))])
+		return
+	}
+	w := ready[s.rng.IntN(len(ready))]
+	if s.rng.IntN(40) == 0 && len(ready) > 1 {
+		w.late = s.turns + 5 + s.rng.IntN(80)
+		return
+	}
+	s.mu.Lock()
+	s.waiting = slices.DeleteFunc(s.waiting, func(v *turn) bool { return v == w })
+	s.say("%s", w.key())
+	s.mu.Unlock()
+	close(w.c)
+}
+
+// reap buries the processes that ended by themselves.
+func (s *sim) reap() {
+	for _, b := range s.boxes {
+		if b.proc != nil && b.proc.dead.Load() {
+			s.kill(b)
+			b.proc = &proc{sim: s, box: b, no: b.proc.no, stop: b.proc.stop}
+			b.proc.dead.Store(true)
+		}
+	}
+}
+
+// run plays the schedule to its end.
+func (s *sim) run() {
+	time.Sleep(26 * 366 * 24 * time.Hour) // to 2026, when the disks were made
+	for _, d := range s.devices {
+		go d.run()
+	}
+	lives := 2 + s.rng.IntN(4)
+	for s.life = 0; s.life < lives && s.violated == nil; s.life++ {
+		s.live()
+		s.cut()
+	}
+	if s.violated == nil {
+		s.last()
+	}
+	s.over = true
+	for _, b := range s.boxes {
+		s.kill(b)
+	}
+	s.quiet = false
+	s.letGo(nil)
+	for _, m := range s.mirrors {
+		s.note(m.Trace())
+	}
+	for _, b := range s.boxes {
+		s.note(b.data.Trace())
+	}
+}
+
+// live lets everybody take turns until the power is cut.
+func (s *sim) live() {
+	for _, b := range s.boxes {
+		s.start(b)
+	}
+	turns := 100 + s.rng.IntN(1500)
+	if s.rng.IntN(4) > 0 {
+		s.anyDisk().CrashAt(int64(1 + s.rng.IntN(600)))
+	}
+	for n := 0; n < turns && s.violated == nil && !s.dark(); n++ {
+		s.turn()
+		s.happen()
+	}
+}
+
+// anyDisk returns a disk that something may happen to.
+func (s *sim) anyDisk() *simdisk.Disk {
+	if i := s.rng.IntN(len(s.mirrors) + 1); i > 0 {
+		return s.mirrors[i-1]
+	}
+	return s.boxes[s.rng.IntN(len(s.boxes))].data
+}
+
+// dark says that the power of a box or a mirror is cut.
+func (s *sim) dark() bool {
+	for _, b := range s.boxes {
+		if b.data.Dead() {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.mirrors, (*simdisk.Disk).Dead)
+}
+
+// cut cuts the power of everything and gives the disks that survived.
+func (s *sim) cut() {
+	s.cuts++
+	s.log("the power is cut")
+	for _, b := range s.boxes {
+		s.kill(b)
+		b.data = b.data.Crash()
+	}
+	for i, m := range s.mirrors {
+		s.mirrors[i] = m.Crash()
+	}
+}
+
+// last is a healthy life: the ledger must open, with everything in it.
+func (s *sim) last() {
+	s.quiet = true
+	s.heal()
+	b := s.boxes[0]
+	s.log("the last life")
+	s.start(b)
+	s.await(b)
+	if s.violated == nil {
+		s.judge(b.proc, "the last life")
+	}
+	if s.violated == nil {
+		for _, d := range s.devices {
+			s.drive(func() { s.catchUp(d, b.proc) })
+		}
+	}
+	if s.violated == nil && !s.lossy {
+		s.rebuild(b)
+	}
+}
+
+// await gives a healthy process time to open its fence.
+func (s *sim) await(b *box) {
+	began := time.Now()
+	for s.violated == nil {
+		s.turn()
+		l := b.proc.l
+		if b.proc.dead.Load() {
+			s.fail("a healthy process ended")
+			return
+		}
+		if l == nil {
+			continue
+		}
+		l.mu.RLock()
+		state, reason := l.state, l.reason
+		l.mu.RUnlock()
+		if state == fence.Open {
+			return
+		}
+		if time.Since(began) > 20*time.Minute {
+			s.fail("a healthy life does not open its fence: %s: %s", state, reason)
+		}
+	}
+}
+
+// drive lets everybody but the devices go on until what it was given has returned.
+func (s *sim) drive(do func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	for s.violated == nil {
+		select {
+		case <-done:
+			return
+		default:
+			s.turn()
+		}
+	}
+	<-done
+}
+
+// judge asks a process that must have everything for everything.
+func (s *sim) judge(p *proc, when string) {
+	for _, a := range []holdfast.AccountID{person, person + 1} {
+		s.drive(func() { s.judgeAccount(p, a, when) })
+	}
+}
+
+func (s *sim) judgeAccount(p *proc, a holdfast.AccountID, when string) {
+	floor := s.oracle.floor(a)
+	var head holdfast.Head
+	got := map[string]holdfast.Hash{}
+	err := p.l.View(context.Background(), a, func(v *View) error {
+		head = v.Head().Head
+		all, err := v.Resources(s.files, "", 10_000)
+		for i := range all {
+			b, berr := v.Body(&all[i])
+			got[all[i].Name] = InlineBody(b).Hash
+			err = errors.Join(err, berr)
+		}
+		return err
+	})
+	if err != nil && s.lossy {
+		return
+	}
+	if err != nil {
+		s.fail("%s: account %s: P1: %v", when, a, err)
+		return
+	}
+	if wrong := s.promise(a, head, floor); wrong != "" {
+		s.fail("%s: account %s at %s, floor %s: %s", when, a, head, floor, wrong)
+		return
+	}
+	want := s.oracle.state(head.Hash)
+	if len(got) != len(want) {
+		s.fail("%s: account %s at %s has %d resources, %d are right", when, a, head, len(got), len(want))
+	}
+	for name, sum := range want {
+		if got[name] != sum {
+			s.fail("%s: account %s at %s: wrong body of %s", when, a, head, name)
+		}
+	}
+}
+
+// catchUp syncs a device until it has all.
+func (s *sim) catchUp(d *device, p *proc) {
+	for range 200 {
+		before := d.token
+		d.sync(p)
+		if d.token == before || s.violated != nil {
+			return
+		}
+	}
+}
+
+// heal ends all faults.
+func (s *sim) heal() {
+	for _, b := range s.boxes {
+		b.unmounted = [3]bool{}
+		b.data.SetCapacity(0)
+		b.data.FailSyncs(0)
+	}
+	for _, m := range s.mirrors {
+		m.SetCapacity(0)
+		m.FailSyncs(0)
+	}
+}
+
+// rebuild takes the store and all mirrors but one away: that one must have everything (P6).
+func (s *sim) rebuild(b *box) {
+	s.kill(b)
+	only := s.rng.IntN(len(s.mirrors))
+	s.log("only mirror %d is left", only)
+	removeTree(b.data, "/data/store")
+	removeTree(b.data, "/data/blobs")
+	b.data.Sync()
+	old := s.bug.cfg
+	s.bug.cfg = func(c *Config) {
+		if old != nil {
+			old(c)
+		}
+		c.Mirrors = c.Mirrors[only : only+1]
+	}
+	s.start(b)
+	s.await(b)
+	if s.violated == nil {
+		s.judge(b.proc, fmt.Sprintf("P6: a rebuild from mirror %d alone", only))
+	}
+}
