@@ -195,14 +195,16 @@ func (l *Ledger) dropStore() {
 func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	old := l.buckets
+	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
+		l.mu.Unlock()
+		closeBuckets(l, old)
+	}()
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
 		l.shut[w.Account] = gone(w)
 	}
-	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
-	closeBuckets(l, old)
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {
 		l.heads[a] = h
