@@ -2,15 +2,35 @@ package ledger
 
 import (
 	"flag"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
-var simVerbose = flag.Uint64("sim-seed", 0, "play this schedule alone and tell what happens")
+var (
+	simVerbose = flag.Uint64("sim-seed", 0, "play this schedule of the simulator alone and tell what happens")
+	simCount   = flag.Uint64("sim-schedules", 0, "how many schedules the simulator plays; 0: 2,500, or 100 with -short")
+	simFirst   = flag.Uint64("sim-first", 1, "the first seed")
+	simGoOn    = flag.Bool("sim-go-on", false, "go on after a schedule that went wrong")
+	simBox     = flag.Duration("sim-box", time.Minute, "how long the simulator plays at most; 0: no limit")
+)
 
-// play runs one schedule.
+// The simulator prints what it did and fails below a floor.
+const (
+	simSchedules = 2_500
+	simFloor     = 2_000
+	simShort     = 100
+)
+
+// play runs one schedule in a bubble of its own.
 func play(t *testing.T, seed uint64, b simBug) *sim {
 	var s *sim
+	watch := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("simulator: seed %d, bug %q hangs", seed, b.name)) })
+	defer watch.Stop()
 	synctest.Test(t, func(t *testing.T) {
 		s = newSim(t, seed, b)
 		s.run()
@@ -18,21 +38,72 @@ func play(t *testing.T, seed uint64, b simBug) *sim {
 	return s
 }
 
-func TestSimTry(t *testing.T) {
-	for seed := uint64(1); seed <= 50; seed++ {
-		if *simVerbose != 0 {
-			seed = *simVerbose
+// explain says how a schedule went wrong.
+func (s *sim) explain(t *testing.T) {
+	t.Helper()
+	t.Errorf("seed %d: %v\nplay it alone: go test ./internal/ledger -run '^TestSimulator$' -v -args -sim-seed %d", s.seed, s.violated, s.seed)
+}
+
+func TestSimulator(t *testing.T) {
+	if *simVerbose != 0 {
+		s := play(t, *simVerbose, simBug{})
+		for _, l := range s.tail {
+			t.Log(l)
 		}
-		s := play(t, seed, simBug{})
-		t.Logf("seed %d: turns %d acks %d opens %d cuts %d", seed, s.turns, s.acks, s.opens, s.cuts)
 		if s.violated != nil {
-			for _, l := range s.tail {
-				t.Log(l)
-			}
-			t.Fatalf("seed %d: %v", seed, s.violated)
+			s.explain(t)
 		}
-		if *simVerbose != 0 {
-			return
+		return
+	}
+	want, floor := uint64(simSchedules), uint64(simFloor)
+	if testing.Short() {
+		want, floor = simShort, simShort
+	}
+	if *simCount != 0 {
+		want, floor = *simCount, *simCount
+	}
+	var next, done, cuts, opens, acks, turns atomic.Uint64
+	next.Store(*simFirst - 1)
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for (!t.Failed() || *simGoOn) && (*simBox == 0 || time.Since(begun) < *simBox) {
+				seed := next.Add(1)
+				if seed >= *simFirst+want {
+					return
+				}
+				s := play(t, seed, simBug{})
+				if s.violated != nil {
+					s.explain(t)
+				}
+				done.Add(1)
+				cuts.Add(uint64(s.cuts))
+				opens.Add(uint64(s.opens))
+				acks.Add(uint64(s.acks))
+				turns.Add(uint64(s.turns))
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begun)
+	t.Logf("%d schedules, %d power cuts, the fence opened %d times, %d writes acknowledged, %d turns, %v, %.0f schedules/s",
+		done.Load(), cuts.Load(), opens.Load(), acks.Load(), turns.Load(), took.Round(time.Millisecond), float64(done.Load())/took.Seconds())
+	if done.Load() < floor {
+		t.Errorf("%d schedules, at least %d are wanted", done.Load(), floor)
+	}
+}
+
+// The same seed gives the same schedule, to the last step on every disk.
+func TestSimulatorRepeats(t *testing.T) {
+	n := uint64(40)
+	if testing.Short() {
+		n = 8
+	}
+	for seed := uint64(1); seed <= n; seed++ {
+		a, b := play(t, seed, simBug{}), play(t, seed, simBug{})
+		if a.trace != b.trace || a.turns != b.turns || a.acks != b.acks {
+			t.Errorf("seed %d: traces %x and %x differ (%d and %d turns)", seed, a.trace, b.trace, a.turns, b.turns)
 		}
 	}
 }

@@ -33,7 +33,7 @@ type simBug struct {
 	plant
 	disk simdisk.Bugs
 	vfs  simvfs.Options
-	edit func(s *sim)   // of the schedule
+	edit func(s *sim)  // of the schedule
 	cfg  func(*Config) // of every process
 }
 
@@ -50,14 +50,17 @@ type sim struct {
 	devices []*device
 	boxes   []*box
 	mirrors []*simdisk.Disk
+	images  [][]*simdisk.Disk // earlier states of mirrors
+	weather weather
 	disks   uint64 // made so far
 	skew    time.Duration
 
-	mu      sync.Mutex
-	waiting []*turn
-	turns   int
-	over    bool // devices end
-	quiet   bool // nothing happens any more
+	mu       sync.Mutex
+	waiting  []*turn
+	turns    int
+	over     bool // devices end
+	cutAlone bool // of this life: the mirrors have power of their own
+	quiet    bool // nothing happens any more
 
 	life     int
 	cuts     int
@@ -79,7 +82,7 @@ type box struct {
 	under     *simdisk.Disk // what lies beneath the mount points
 	unmounted [3]bool
 	proc      *proc
-	images    []*simdisk.Disk // earlier states
+	images    []*simdisk.Disk // earlier states of data
 }
 
 // proc is one process.
@@ -89,8 +92,9 @@ type proc struct {
 	box      *box
 	cfg      Config
 	l        *Ledger // set once it is open
-	free     bool // it never waits for its turn
+	free     bool    // it never waits for its turn
 	dead     atomic.Bool
+	buried   bool
 	parked   int // turns for which it sleeps
 	failRead int // the how-manieth read from now fails
 	proofAt  int // losses before its last proof
@@ -166,7 +170,7 @@ func newSim(t *testing.T, seed uint64, b simBug) *sim {
 	s.oracle = newOracle(s.world.heads)
 	under := simdisk.New(0)
 	for i, m := range s.world.mirrors {
-		s.mirrors = append(s.mirrors, s.newDisk(m))
+		s.mirrors, s.images = append(s.mirrors, s.newDisk(m)), append(s.images, nil)
 		if err := under.Mkdir(fmt.Sprintf("/m%d", i), 0o700); err != nil {
 			s.fail("%v", err)
 		}
@@ -179,6 +183,7 @@ func newSim(t *testing.T, seed uint64, b simBug) *sim {
 			s: s, no: i + 1, rng: rand.New(rand.NewPCG(seed, uint64(10+i))), account: accounts[s.rng.IntN(len(accounts))], local: map[string]holdfast.Hash{},
 		})
 	}
+	s.weather = s.forecast()
 	if b.edit != nil {
 		b.edit(s)
 	}
@@ -299,9 +304,10 @@ func (s *sim) serves() bool {
 // kill ends a process as kill -9 does; what it had under way comes to nothing.
 func (s *sim) kill(b *box) {
 	p := b.proc
-	if p == nil {
+	if p == nil || p.buried {
 		return
 	}
+	p.buried = true
 	p.dead.Store(true)
 	s.end(p)
 	synctest.Wait()
@@ -396,10 +402,8 @@ func (s *sim) turn() {
 // reap buries the processes that ended by themselves.
 func (s *sim) reap() {
 	for _, b := range s.boxes {
-		if b.proc != nil && b.proc.dead.Load() {
+		if p := b.proc; p != nil && p.dead.Load() && !p.buried {
 			s.kill(b)
-			b.proc = &proc{sim: s, box: b, no: b.proc.no, stop: b.proc.stop}
-			b.proc.dead.Store(true)
 		}
 	}
 }
@@ -429,52 +433,6 @@ func (s *sim) run() {
 	}
 	for _, b := range s.boxes {
 		s.note(b.data.Trace())
-	}
-}
-
-// live lets everybody take turns until the power is cut.
-func (s *sim) live() {
-	for _, b := range s.boxes {
-		s.start(b)
-	}
-	turns := 100 + s.rng.IntN(1500)
-	if s.rng.IntN(4) > 0 {
-		s.anyDisk().CrashAt(int64(1 + s.rng.IntN(600)))
-	}
-	for n := 0; n < turns && s.violated == nil && !s.dark(); n++ {
-		s.turn()
-		s.happen()
-	}
-}
-
-// anyDisk returns a disk that something may happen to.
-func (s *sim) anyDisk() *simdisk.Disk {
-	if i := s.rng.IntN(len(s.mirrors) + 1); i > 0 {
-		return s.mirrors[i-1]
-	}
-	return s.boxes[s.rng.IntN(len(s.boxes))].data
-}
-
-// dark says that the power of a box or a mirror is cut.
-func (s *sim) dark() bool {
-	for _, b := range s.boxes {
-		if b.data.Dead() {
-			return true
-		}
-	}
-	return slices.ContainsFunc(s.mirrors, (*simdisk.Disk).Dead)
-}
-
-// cut cuts the power of everything and gives the disks that survived.
-func (s *sim) cut() {
-	s.cuts++
-	s.log("the power is cut")
-	for _, b := range s.boxes {
-		s.kill(b)
-		b.data = b.data.Crash()
-	}
-	for i, m := range s.mirrors {
-		s.mirrors[i] = m.Crash()
 	}
 }
 
@@ -560,7 +518,7 @@ func (s *sim) judgeAccount(p *proc, a holdfast.AccountID, when string) {
 		}
 		return err
 	})
-	if err != nil && s.lossy {
+	if err != nil && (s.lossy || s.forked && s.shut(p, a)) {
 		return
 	}
 	if err != nil {
@@ -582,6 +540,15 @@ func (s *sim) judgeAccount(p *proc, a holdfast.AccountID, when string) {
 	}
 }
 
+// shut says that an account's own fence is closed: with two servers, a change of the one that was not acknowledged
+// may stand against one of the other that was.
+func (s *sim) shut(p *proc, a holdfast.AccountID) bool {
+	p.l.mu.RLock()
+	defer p.l.mu.RUnlock()
+	_, shut := p.l.shut[a]
+	return shut
+}
+
 // catchUp syncs a device until it has all.
 func (s *sim) catchUp(d *device, p *proc) {
 	for range 200 {
@@ -593,27 +560,15 @@ func (s *sim) catchUp(d *device, p *proc) {
 	}
 }
 
-// heal ends all faults.
-func (s *sim) heal() {
-	for _, b := range s.boxes {
-		b.unmounted = [3]bool{}
-		b.data.SetCapacity(0)
-		b.data.FailSyncs(0)
-	}
-	for _, m := range s.mirrors {
-		m.SetCapacity(0)
-		m.FailSyncs(0)
-	}
-}
-
 // rebuild takes the store and all mirrors but one away: that one must have everything (P6).
 func (s *sim) rebuild(b *box) {
 	s.kill(b)
 	only := s.rng.IntN(len(s.mirrors))
 	s.log("only mirror %d is left", only)
-	removeTree(b.data, "/data/store")
-	removeTree(b.data, "/data/blobs")
-	b.data.Sync()
+	b.data.ByHand(func() {
+		removeTree(b.data, "/data/store")
+		removeTree(b.data, "/data/blobs")
+	})
 	old := s.bug.cfg
 	s.bug.cfg = func(c *Config) {
 		if old != nil {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"sync"
 
 	"holdfast"
+	"holdfast/internal/durable"
 	"holdfast/internal/durable/simdisk"
 	"holdfast/internal/store/simvfs"
 )
@@ -77,7 +79,6 @@ func check(err error) {
 	}
 }
 
-
 // removeAll removes a tree; what is not there is removed already.
 func removeTree(d *simdisk.Disk, name string) {
 	for e, err := range d.ReadDir(name) {
@@ -91,5 +92,48 @@ func removeTree(d *simdisk.Disk, name string) {
 	}
 	if err := d.Remove(name); err != nil && !errors.Is(err, holdfast.ErrNotFound) {
 		check(err)
+	}
+}
+
+// copyTree copies a tree from another disk; names that are taken must be free.
+func copyTree(to, from *simdisk.Disk, name string) {
+	if _, err := from.Stat(name); err != nil {
+		return
+	}
+	check(to.Mkdir(name, 0o700))
+	for e, err := range from.ReadDir(name) {
+		check(err)
+		below := path.Join(name, e.Name)
+		if e.Type == fs.ModeDir {
+			copyTree(to, from, below)
+			continue
+		}
+		b, err := durable.ReadFile(from, below, 1<<30)
+		check(err)
+		f, err := to.OpenFile(below, os.O_RDWR|os.O_CREATE|os.O_EXCL, durable.FilePerm)
+		check(err)
+		_, err = f.WriteAt(b, 0)
+		check(err)
+		check(f.Close())
+	}
+}
+
+// wipe overwrites the files of a directory with zeros, or cuts them to nothing.
+func wipe(d *simdisk.Disk, dir string, empty bool) {
+	for e, err := range d.ReadDir(dir) {
+		if err != nil || e.Type == fs.ModeDir {
+			continue
+		}
+		f, err := d.OpenFile(path.Join(dir, e.Name), os.O_RDWR, 0)
+		check(err)
+		i, err := f.Stat()
+		check(err)
+		if empty {
+			check(f.Truncate(0))
+		} else {
+			_, err = f.WriteAt(make([]byte, i.Size), 0)
+			check(err)
+		}
+		check(f.Close())
 	}
 }
