@@ -24,10 +24,10 @@ var layers = map[string]int{
 	"internal/bucket": 1, "internal/bucket/buckettest": 1, "frame": 1, "internal/contentline": 1, "internal/vcard": 1,
 	"internal/ical": 1, "internal/config": 1, "internal/dial": 1,
 
-	"internal/store": 2, "internal/store/simvfs": 2, "internal/blob": 2, "internal/mirror": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
+	"internal/store": 2, "internal/store/simvfs": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
 
 	"internal/ledger": 3,
-	"internal/auth":   4, "internal/push": 4,
+	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,
 	"internal/upgrade": 6,
 	"internal/server":  7, "internal/demo": 7, "internal/bench": 7,

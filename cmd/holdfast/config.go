@@ -35,6 +35,9 @@ func (c *configCheck) Run(s *streams) error {
 	if err := server.CheckTLS(dir, settings); err != nil {
 		return err
 	}
+	if err := settings.CheckSecrets(dir); err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(s.out, "%s/%s: well\n", dir, config.FileName)
 	return err
 }

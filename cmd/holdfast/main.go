@@ -34,7 +34,9 @@ type commands struct {
 	Account accountCommand `cmd:"" help:"Add, list, shut and open accounts."`
 	Device  deviceCommand  `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence   fenceCommand   `cmd:"" help:"Show what the fence lets through, and why."`
+	Alert   alertCommand   `cmd:"" help:"Try the ways by which the server tells people that something is wrong."`
 	Mirror  mirrorCommand  `cmd:"" help:"List, read and check a mirror, also without a server."`
+	Restore restoreCommand `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
 	Config  configCommand  `cmd:"" help:"Check and explain the settings."`
 	Demo    DemoCmd        `cmd:"" help:"See a server lose its store, and nothing else."`
 	Version versionCommand `cmd:"" help:"Print the version."`

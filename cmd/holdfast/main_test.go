@@ -100,6 +100,8 @@ func TestExitCodes(t *testing.T) {
 		{holdfast.ErrNotFound, 1},
 		{holdfast.ErrExists, 1},
 		{errNotOpen, 1},
+		{errTroubles, 1},
+		{errAlerts, 1},
 		{errUsage, 2},
 		{holdfast.ErrFenced, 3},
 		{holdfast.ErrDenied, 3},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/fence"
@@ -15,6 +16,7 @@ import (
 type statusCommand struct {
 	dataFlag
 	jsonFlag
+	Quiet bool `short:"q" help:"Print one line for each trouble and nothing else: for cron and monitoring."`
 }
 
 // Help teaches.
@@ -22,11 +24,17 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open. 1: it is not, or nothing could be found out.
+Exit code 0: the fence is open, no account is closed, every copy is complete and answers. 1: not so, or nothing could
+be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no
+trouble here: ask your supervisor, or let --quiet fail together with: curl -fsS http://127.0.0.1:8480/readyz
 
   holdfast status --data /srv/holdfast
+  holdfast status --quiet --data /srv/holdfast || echo "look at it"
   holdfast status --json --data /srv/holdfast`
 }
+
+// errTroubles makes the exit code of status 1; what is wrong has been printed.
+var errTroubles = errors.New("not everything is as it should be")
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
@@ -38,13 +46,28 @@ func (c *statusCommand) Run(s *streams) error {
 		return err
 	}
 	print := printStatus
-	if c.JSON {
+	switch {
+	case c.JSON:
 		print = func(w io.Writer, st *server.Status) error { return printJSON(w, st) }
+	case c.Quiet:
+		print = printTroubles
 	}
 	if err := print(s.out, &st); err != nil {
 		return err
 	}
-	return openOr(&st)
+	if len(st.Troubles()) > 0 {
+		return errTroubles
+	}
+	return nil
+}
+
+func printTroubles(w io.Writer, st *server.Status) error {
+	for _, t := range st.Troubles() {
+		if _, err := fmt.Fprintln(w, t); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	return nil
 }
 
 func openOr(st *server.Status) error {
@@ -94,6 +117,10 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 		fmt.Fprintf(w, "Mirror    %s in %s: NOT COMPLETE\n          Why: %s\n", m.Name, m.Path, m.State)
 		return
 	}
+	if m.Silent > 0 {
+		fmt.Fprintf(w, "Mirror    %s in %s: DOES NOT ANSWER, its file system hangs; writes wait for it\n", m.Name, m.Path)
+		return
+	}
 	if m.FreeBytes < 0 {
 		fmt.Fprintf(w, "Mirror    %s in %s: NOT SEEN at the moment, complete when it was looked at last\n", m.Name, m.Path)
 		return
@@ -107,6 +134,8 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
+	case st.State == fence.Closed.String() && strings.Contains(st.Reason, "another server has taken over"):
+		return "leave this one stopped for good: the other one serves now. Only if it was replaced by mistake: stop the other one and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md"
 	case st.State == fence.Held.String():
 		return "mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"
 	case st.State != fence.Open.String() && slices.ContainsFunc(st.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != complete }):

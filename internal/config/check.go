@@ -34,6 +34,11 @@ func (c *Config) Check() error {
 			}
 		}
 	}
+	for _, m := range c.Mirrors {
+		if c.Witness != "" && (Inside(m.Path, c.Witness) || Inside(c.Witness, m.Path)) {
+			bad(holdfast.ErrDenied, "the witness lies inside mirror %s or around it: that is no third place", m.Name)
+		}
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad(holdfast.ErrInvalid, "tls_cert and tls_key belong together")
 	}
@@ -51,6 +56,7 @@ func (c *Config) Check() error {
 			bad(holdfast.ErrDenied, "listen = %s would send passwords over the network unencrypted: set tls_cert and tls_key, or acme_domain, or listen on 127.0.0.1 behind a reverse proxy, or see plain_http_from_proxy", l)
 		}
 	}
+	c.Watch.check(bad)
 	return errors.Join(errs...)
 }
 

@@ -27,6 +27,9 @@ import (
 // FileName is the name of the settings file inside a data directory.
 const FileName = "holdfast.conf"
 
+// RestoreName is the name of the file that says that the restore into a directory has not finished.
+const RestoreName = "restore"
+
 // Limits of the file. Beyond them Parse refuses before it looks further.
 const (
 	maxFile   = 1 << 20 // bytes
@@ -45,6 +48,7 @@ type Mirror struct {
 type Config struct {
 	ServerID holdfast.ServerID
 	Mirrors  []Mirror
+	Witness  string // absolute path of the head witness; empty: none
 
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown
@@ -60,6 +64,8 @@ type Config struct {
 	MaxUpload       int64 // bytes of one request body
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
+
+	Watch // metrics, alerts, heartbeat
 }
 
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
@@ -72,6 +78,7 @@ func Default() *Config {
 		MaxUpload:       16 << 30,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
+		Watch:           defaultWatch,
 	}
 }
 
@@ -92,8 +99,12 @@ func (e *LineError) Error() string {
 func (e *LineError) Unwrap() error { return e.Err }
 
 // Load reads and checks dir/holdfast.conf. ErrAbsent: dir has none, so it is not a data directory.
+// ErrDenied: a restore into dir has not finished.
 // ErrInvalid: the joined LineErrors of all that is wrong.
 func Load(dir string) (*Config, error) {
+	if _, err := os.Lstat(filepath.Join(dir, RestoreName)); err == nil {
+		return nil, fmt.Errorf("a restore into %s is under way or was interrupted (its file %q is there): run the same holdfast restore again, it goes on where it was: %w", dir, RestoreName, holdfast.ErrDenied)
+	}
 	f, err := os.Open(filepath.Join(dir, FileName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s has no %s, so it is not a Holdfast data directory (make one with: holdfast init --data DIR --mirror DIR2): %w", dir, FileName, holdfast.ErrAbsent)

@@ -23,11 +23,17 @@ var compare = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.Equa
 func full() *Config {
 	return &Config{
 		ServerID: holdfast.ServerID{1, 2, 3}, Mirrors: []Mirror{{"usb", "/mnt/usb/with space"}, {"nas", "/mnt/nas"}},
-		Listen: []string{"[::1]:0", "localhost:80", ":443"}, PublicURL: "https://cloud.example.org:8443",
+		Witness: "/mnt/third",
+		Listen:  []string{"[::1]:0", "localhost:80", ":443"}, PublicURL: "https://cloud.example.org:8443",
 		TLSCert: "cert.pem", TLSKey: "/k", ACMEDirectory: "https://ca.example.org/dir", ACMEEmail: "a@b",
 		TrustedProxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxUpload: 3 << 20,
 		ProgressTimeout: 7 * time.Second, DrainTimeout: 0,
+		Watch: Watch{
+			MetricsTokenFile: "/t", AlertAfter: 0, AlertWebhook: "http://192.0.2.1/x?a=b", AlertWebhookSecret: "s",
+			AlertMailServer: "mail.example.org:25", AlertMailTLS: MailPlain, AlertMailFrom: "a@example.org", AlertMailTo: []string{"b@example.org", "c@example.org"},
+			AlertMailUser: "a b", AlertMailPassword: "p", AlertPlain: true, HeartbeatURL: "file:beat", HeartbeatEvery: time.Hour,
+		},
 	}
 }
 
@@ -108,6 +114,22 @@ func TestParseErrors(t *testing.T) {
 		{"server_id = 00", "server_id = 00"},
 		{"server_id = 00000000000000000000000000000000", "all zero"},
 		{"server_id = 000102030405060708090a0b0c0d0e0f", "without a second copy"},
+		{least + "alert_webhook = http://192.0.2.1/", "unencrypted"},
+		{least + "alert_webhook = https://user:pass@example.org/", "want https://HOST"},
+		{least + "alert_webhook = file:", "alert_webhook = file:"},
+		{least + "alert_webhook = ftp://example.org/", "want https://HOST"},
+		{least + "heartbeat_url = http://example.org/", "heartbeat_url: it would leave this machine unencrypted"},
+		{least + "heartbeat_every = 1s", "from 10s"},
+		{least + "alert_after = 2h", "to 1h"},
+		{least + "alert_webhook_secret = s", "needs alert_webhook"},
+		{least + "alert_mail_to = a@example.org", "need alert_mail_server"},
+		{least + "alert_mail_server = mail.example.org:25", "needs alert_mail_from"},
+		{least + "alert_mail_server = mail.example.org", "want HOST:PORT"},
+		{least + "alert_mail_server = ma_il:25", "want a host name"},
+		{least + "alert_mail_from = a@example.org\nalert_mail_to = a@example.org\nalert_mail_server = 192.0.2.1:25\nalert_mail_tls = none", "unencrypted"},
+		{least + "alert_mail_from = a@example.org\nalert_mail_to = a@example.org\nalert_mail_server = mail:25\nalert_mail_user = a", "belong together"},
+		{least + "alert_mail_to = \"a b\"@example.org", "plain ASCII"},
+		{least + "alert_mail_tls = ssl", "want starttls"},
 		{least + strings.Repeat("a", maxLine+1), "longer than"},
 		{least + strings.Repeat("trusted_proxy = 10.0.0.1\n", maxRepeat+1), "more than 64 values"},
 		{strings.Repeat("x\n", 1000), "reading stopped"},
@@ -182,6 +204,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(least))
 	f.Add(Render(full()))
 	f.Add([]byte("listen = [fe80::1%x #]:1\ntrusted_proxy=1.2.3.4/31\nmax_upload = 1025 KiB"))
+	f.Add([]byte(least + "alert_webhook = file:x y\nheartbeat_url = http://[::1]:1/?q\nalert_mail_server = Mail.Example.org:1\nalert_mail_user =  a b"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse(data)
 		if err != nil {

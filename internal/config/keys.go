@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +96,9 @@ func wrong(name, v string, err error) error {
 func same(s string) string { return s }
 
 // keys in the order of the file. Never rename one: files in the field hold it.
-var keys = []key{
+var keys = slices.Concat(serverKeys, watchKeys)
+
+var serverKeys = []key{
 	{
 		name:  "server_id",
 		about: "Names this server for ever; holdfast init made it. A store or mirror with another\nserver id is refused. Never change it.",
@@ -117,6 +120,8 @@ var keys = []key{
 	list("mirror", "A name and the absolute path of a directory that gets a second copy of every change\nbefore the change is acknowledged. Put it on another disk than the data directory. May\nbe given more than once; every one is required.",
 		"usb /mnt/usb/holdfast-mirror", func(c *Config) *[]Mirror { return &c.Mirrors }, parseMirror,
 		func(m Mirror) string { return m.Name + " " + m.Path }),
+	text("witness", "The absolute path of a directory in a third place, neither on the disk of the data nor on\nthat of a mirror. A small record there is moved before each acknowledgement, so that\nstore and mirrors that were put back to an older state together are noticed. Make it\nwith: holdfast witness add.",
+		"/mnt/nas/holdfast-witness", func(c *Config) *string { return &c.Witness }, checkAbsolute),
 	list("listen", "HOST:PORT to listen on; [HOST]:PORT for IPv6. Other than loopback addresses need TLS\n(tls_cert, acme_domain) or plain_http_from_proxy. May be given more than once.",
 		"", func(c *Config) *[]string { return &c.Listen }, parseListen, same),
 	text("public_url", "How clients reach this server, scheme and host: printed for people who connect a\ndevice. Needed behind a reverse proxy.",
@@ -167,11 +172,16 @@ func parseMirror(v string) (Mirror, error) {
 	if !validWord(name) {
 		return Mirror{}, fmt.Errorf("a mirror's name is 1 to 64 letters, digits, `.`, `_`, `-`")
 	}
-	path, err := checkPath(path)
-	if err == nil && !filepath.IsAbs(path) {
+	path, err := checkAbsolute(path)
+	return Mirror{name, path}, err
+}
+
+func checkAbsolute(v string) (string, error) {
+	v, err := checkPath(v)
+	if err == nil && !filepath.IsAbs(v) {
 		err = fmt.Errorf("the path must begin with /")
 	}
-	return Mirror{name, path}, err
+	return v, err
 }
 
 func validWord(s string) bool {

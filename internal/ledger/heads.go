@@ -44,9 +44,14 @@ const maxHeadFile = 1 << 28 // bytes; an account takes about 140
 
 func headPath(cfg Config) string { return filepath.Join(cfg.Dir, "heads") }
 
-func createHeadFile(cfg Config) error {
-	id := instanceID()
-	b, err := json.MarshalIndent(headFile{Format: headFormat, Server: cfg.Server.String(), Instance: id, Heads: []headFileEntry{}}, "", " ")
+// createHeadFile makes the marker of a new data directory: a new instance, and the heads that it begins with as a witness.
+func createHeadFile(cfg Config, heads map[holdfast.AccountID]holdfast.AccountHead) error {
+	f := headFile{Format: headFormat, Server: cfg.Server.String(), Instance: instanceID(), Written: cfg.Now().UTC(), Heads: []headFileEntry{}}
+	for _, a := range slices.Sorted(maps.Keys(heads)) {
+		h := heads[a]
+		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+	}
+	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
 		return fmt.Errorf("encode head file: %w", err)
 	}

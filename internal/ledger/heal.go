@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -24,11 +25,12 @@ func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
 	p.ledger.setState(fence.Closed, "healing the store from the mirror")
 	var failed error
+	done := HealProgress{Total: p.lacking()}
 	for i, m := range p.session.mirrors {
 		if !p.ahead(p.recovered[i]) {
 			continue
 		}
-		h := &healer{proof: p, mirror: m}
+		h := &healer{proof: p, mirror: m, done: &done}
 		err := h.replay(ctx)
 		p.report.healed(m.Name(), h.changes, h.blobs)
 		if err != nil { // not a mirrorError: this store is behind, it must not be served meanwhile
@@ -75,10 +77,22 @@ func (p *proof) ahead(rec *mirror.Recovered) bool {
 	return false
 }
 
+// lacking counts the changes that the mirrors have and the store has not.
+func (p *proof) lacking() (n int) {
+	for a, h := range p.merged {
+		if have := p.store[a].Head.Seq; h.Head.Seq > have {
+			n += int(h.Head.Seq - have)
+		}
+	}
+	return n
+}
+
 // healer replays one mirror into the store.
 type healer struct {
 	proof   *proof
 	mirror  *mirror.Mirror
+	done    *HealProgress // of all mirrors
+	told    time.Time     // when of a large body last
 	tx      *store.Tx
 	pending int
 	bytes   int
@@ -132,12 +146,14 @@ func (h *healer) apply(ctx context.Context, r *mirror.Record) error {
 	}
 	h.changes++
 	h.pending++
+	h.done.Changes++
+	h.done.Bytes += int64(len(r.Payload))
 	if h.bytes += len(r.Payload); h.pending < healBatch && h.bytes < healBatchBytes {
 		return nil
 	}
 	tx := h.tx
 	h.tx, h.pending, h.bytes = nil, 0, 0
-	h.proof.ledger.progress(h.changes)
+	h.proof.ledger.progress(*h.done)
 	if err := tx.Commit(); err != nil {
 		return storeError("commit", err)
 	}
@@ -161,6 +177,12 @@ func (h *healer) blob(ctx context.Context, a holdfast.AccountID, b frame.Blob) e
 	}
 	if found {
 		h.blobs++
+		h.done.Blobs++
+		h.done.Bytes += b.Size
+	}
+	if time.Since(h.told) > time.Second {
+		h.told = time.Now()
+		l.progress(*h.done)
 	}
 	return nil
 }

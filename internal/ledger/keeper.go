@@ -50,8 +50,8 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			}
 		}
 		l.noteDamage(err)
-		if !l.survive(ctx, err) {
-			return
+		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
+			return // a restore that did not open is for its person to try again
 		}
 		if l.useReserve(err) {
 			continue
@@ -93,7 +93,7 @@ func (l *Ledger) noteDamage(err error) {
 		l.suspect = err
 	}
 	var inMirror *mirrorError
-	if errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrCorrupt) {
+	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
 		l.doubted[inMirror.name] = true
 	}
 }
@@ -111,6 +111,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 		l.fatal <- err
 		return false
 	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
+		l.noteConflict()
 		l.setState(fence.Closed, "another server has taken over: "+err.Error())
 		l.dropStore()
 		<-ctx.Done() // an operator decides which of the two goes on
@@ -122,6 +123,12 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	l.setState(fence.Closed, err.Error())
 	l.dropStore()
 	return true
+}
+
+func (l *Ledger) noteConflict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conflicts++
 }
 
 // demote moves the fence as soon as something failed, before any request hears of it.
@@ -162,6 +169,7 @@ func (l *Ledger) endSession(s *session, cause error) {
 			l.log.Warn("end log", "mirror", s.mirrors[i].Name(), "err", err)
 		}
 	}
+	s.third.close(l)
 	if cause == nil {
 		l.setState(fence.Closed, shuttingDown)
 		if err := l.writeHeads(context.Background()); err != nil {

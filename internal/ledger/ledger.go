@@ -49,6 +49,7 @@ type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
 	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
@@ -97,8 +98,11 @@ type Ledger struct {
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
+	free     probes                  // of Status
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+
+	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
 	// The keeper's own.
 	unused  holdfast.Term   // claimed in every mirror, no log of it begun
@@ -125,7 +129,9 @@ type Ledger struct {
 	macKey    []byte
 	info      []MirrorStatus
 	heals     []HealStatus
-	foreign   int // sync tokens refused for a wrong MAC or server
+	third     *WitnessStatus // nil: none is configured
+	foreign   int            // sync tokens refused for a wrong MAC or server
+	conflicts int            // times that another server owned the mirrors
 	headsDue  bool
 }
 
@@ -153,7 +159,7 @@ func Create(ctx context.Context, cfg Config) error {
 	if err := st.Close(); err != nil {
 		return fmt.Errorf("close new store: %w", err)
 	}
-	if err := createHeadFile(cfg); err != nil {
+	if err := createHeadFile(cfg, nil); err != nil {
 		return err
 	}
 	l, err := Open(ctx, cfg)
@@ -192,7 +198,10 @@ func (l *Ledger) createServer(ctx context.Context) error {
 // Open starts the ledger of an existing data directory and returns at once. The fence is closed
 // until store and mirrors have been compared; until then View and Update return ErrFenced.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	cfg = cfg.withDefaults()
+	return open(ctx, cfg.withDefaults(), nil)
+}
+
+func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -208,6 +217,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
+		takeOver: t,
 	}
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {

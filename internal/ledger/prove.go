@@ -63,6 +63,9 @@ func (p *proof) all(ctx context.Context) error {
 	if err := p.openMirrors(ctx); err != nil {
 		return err
 	}
+	if err := p.openWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.claim(ctx); err != nil {
 		return err
 	}
@@ -109,6 +112,12 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
+	if err := p.tellMembers(ctx); err != nil {
+		return err
+	}
+	if err := p.beginWitness(ctx); err != nil {
+		return err
+	}
 	if err := p.session.look(ctx); err != nil {
 		return err
 	}
@@ -120,7 +129,7 @@ func (p *proof) open(ctx context.Context) error {
 	if err != nil {
 		return storeError("read account 0", err)
 	}
-	if err := p.ledger.writeReport(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
+	if err := p.ledger.recordProof(&p.report, p.shut); errors.Is(err, holdfast.ErrFatal) {
 		return err
 	} else if err != nil { // the log has what it would say; no reason to stay closed
 		p.ledger.log.Error("write incident report", "err", err)
@@ -141,6 +150,7 @@ func (p *proof) abandon(cause error) {
 		}
 	}
 	closeBuckets(p.ledger, p.session.buckets)
+	p.session.third.close(p.ledger)
 	if p.session.db == nil || p.ledger.hasStore() {
 		return
 	}
@@ -187,9 +197,8 @@ func (p *proof) claim(ctx context.Context) error {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if !strings.Contains(last.Note, l.instance) {
-			return &mirrorError{m.Name(), fmt.Errorf("term %d was claimed by %s (process %d, %s): %w",
-				last.Term.Number, last.Host, last.PID, last.Started.UTC().Format("2006-01-02 15:04:05 UTC"), errTakenOver)}
+		if !strings.Contains(last.Note, l.instance) && !l.takeOver.allowed() {
+			return &mirrorError{m.Name(), fmt.Errorf("%s: %w", l.taker(claims).Words(), errTakenOver)}
 		}
 	}
 	if p.reclaim(ctx) {
@@ -202,11 +211,12 @@ func (p *proof) claim(ctx context.Context) error {
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.Claim(ctx, p.session.term, "instance "+l.instance); err != nil {
+		if err := m.Claim(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
 	l.unused = p.session.term
+	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
 }
@@ -422,9 +432,10 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
 	all = append(all, p.ledger.ownWitnesses()...)
+	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
 		for _, h := range rec.Witness {
-			all = append(all, witness(h, "mirror "+p.session.mirrors[i].Name()))
+			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
 	for _, w := range all {
@@ -448,7 +459,7 @@ func (l *Ledger) ownWitnesses() []fence.Witness {
 	var all []fence.Witness
 	for _, known := range []map[holdfast.AccountID]holdfast.AccountHead{l.heads, l.lost} {
 		for _, h := range known {
-			all = append(all, witness(h, "this process"))
+			all = append(all, witnessOf(h, "this process"))
 		}
 	}
 	return all
@@ -463,7 +474,7 @@ func (p *proof) remember(w fence.Witness) {
 	p.lost[w.Account] = holdfast.AccountHead{Account: w.Account, Epoch: w.Epoch, Head: holdfast.Head{Seq: w.Seq, Hash: holdfast.Hash(w.Prefix)}}
 }
 
-func witness(h holdfast.AccountHead, source string) fence.Witness {
+func witnessOf(h holdfast.AccountHead, source string) fence.Witness {
 	return fence.Witness{Account: h.Account, Epoch: h.Epoch, Seq: h.Head.Seq, Prefix: h.Head.Hash[:], Source: source}
 }
 

@@ -21,6 +21,7 @@ type session struct {
 	mirrors   []*mirror.Mirror
 	buckets   []*dir.Dir // where the mirrors lie
 	logs      []*mirror.Log
+	third     *thirdPlace                                 // nil: none is configured
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
@@ -149,14 +150,21 @@ func (s *session) shipAll(batches <-chan *batch) error {
 	return nil
 }
 
-// ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store.
+// ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store. A head
+// witness moves last: what it knows is in mirrors that nobody else had claimed yet.
 // Only when all is well may the batch be acknowledged. Refusals are reads, so they need the look too (R5, R11).
 func (s *session) ship(b *batch) error {
 	if len(b.frames) > 0 {
 		if err := s.ledger.step("append", func() error { return s.append(b.frames) }); err != nil {
 			return err
 		}
-		return s.ledger.step("look", func() error { return s.look(context.Background()) })
+		if err := s.ledger.step("look", func() error { return s.look(context.Background()) }); err != nil {
+			return err
+		}
+		if s.third == nil {
+			return nil
+		}
+		return s.ledger.step("witness", func() error { return s.moveWitness(b.heads) })
 	}
 	return s.look(context.Background())
 }
@@ -204,13 +212,19 @@ func (s *session) positions() []uint64 {
 	return pos
 }
 
-// mirrorError says which mirror failed. It tells a missing copy from a false store.
+// mirrorError says which mirror failed; no name is the head witness. It tells a missing copy from a false store.
 type mirrorError struct {
 	name string
 	err  error
 }
 
-func (e *mirrorError) Error() string { return "mirror " + e.name + ": " + e.err.Error() }
+func (e *mirrorError) Error() string {
+	if e.name == "" {
+		return "head witness: " + e.err.Error()
+	}
+	return "mirror " + e.name + ": " + e.err.Error()
+}
+
 func (e *mirrorError) Unwrap() error { return e.err }
 
 // room refuses writes before the commit while a disk is nearly full; it looks again every 200 ms.

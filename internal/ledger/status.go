@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -26,9 +27,11 @@ type Status struct {
 	Changes   uint64         `json:"changes"`  // durable, of all accounts
 	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
 	Mirrors   []MirrorStatus `json:"mirrors"`
+	Witness   *WitnessStatus `json:"witness,omitempty"`
 	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus   `json:"heals,omitempty"`
 	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
+	Conflicts int            `json:"term_conflicts"` // times since the start that another server was found to own the mirrors
 }
 
 // ClosedStatus names an account whose own fence is closed.
@@ -45,7 +48,14 @@ type MirrorStatus struct {
 	State      string `json:"state"`       // "complete", or what is wrong
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
+
+	Changes uint64        `json:"changes"`                 // acknowledged ones of all accounts that it had when it was complete last
+	Missing *time.Time    `json:"missing_since,omitempty"` // since when it is not complete; absent while it is
+	Silent  time.Duration `json:"silent_ns,omitempty"`     // how long its file system has not answered; 0: it does
 }
+
+// Complete reports whether a mirror has everything that was acknowledged, and answers.
+func (m *MirrorStatus) Complete() bool { return m.State == "complete" && m.Silent == 0 }
 
 // HealStatus is one heal since the start of this process.
 type HealStatus struct {
@@ -55,17 +65,35 @@ type HealStatus struct {
 	Report  string        `json:"report"` // file in incidents/
 }
 
-// Status returns the state of the fence and of every copy.
+// Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
+// every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
+func (s *Status) Troubles() []string {
+	var all []string
+	if s.State != fence.Open.String() {
+		all = append(all, strings.TrimSuffix("the fence is "+s.State+": "+s.Reason, ": "))
+	}
+	if n := len(s.Closed); n > 0 {
+		all = append(all, fmt.Sprintf("%d accounts alone are closed", n))
+	}
+	for i := range s.Mirrors {
+		switch m := &s.Mirrors[i]; {
+		case m.State != "complete":
+			all = append(all, fmt.Sprintf("mirror %s is not complete: %s", m.Name, m.State))
+		case m.Silent > 0:
+			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
+		}
+	}
+	return all
+}
+
+// Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
-		if n, err := durable.FreeOf(l.cfg.FS, s.Mirrors[i].Path); err == nil {
-			s.Mirrors[i].FreeBytes = n
-		}
+		m := &s.Mirrors[i]
+		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
-	if n, err := durable.FreeOf(l.cfg.FS, l.cfg.Dir); err == nil {
-		s.FreeBytes = n
-	}
+	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
 	return s
 }
 
@@ -75,14 +103,29 @@ func (l *Ledger) status() Status {
 	s := Status{
 		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
+		Conflicts: l.conflicts, Changes: l.changes(),
 	}
-	for _, h := range l.heads {
-		s.Changes += uint64(h.Head.Seq)
+	if l.third != nil {
+		third := *l.third
+		s.Witness = &third
+	}
+	for i := range s.Mirrors {
+		if m := &s.Mirrors[i]; m.Missing == nil {
+			m.Changes = s.Changes // nothing was acknowledged without it
+		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(l.shut)) {
 		s.Closed = append(s.Closed, ClosedStatus{a.String(), l.shut[a]})
 	}
 	return s
+}
+
+// changes sums the durable heads; the caller holds the lock.
+func (l *Ledger) changes() (n uint64) {
+	for _, h := range l.heads {
+		n += uint64(h.Head.Seq)
+	}
+	return n
 }
 
 // AccountHead returns the durable head of one account, and whether it has any change.
@@ -105,14 +148,40 @@ func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
 	}
 	if err != nil {
 		s.State = err.Error()
+		if s.Missing == nil {
+			now := l.now()
+			s.Missing, s.Changes = &now, l.changes()
+		}
 		return
 	}
-	s.ID, s.State = m.ID(), "complete"
+	s.ID, s.State, s.Missing = m.ID(), "complete", nil
+}
+
+// sharesDisk reports whether a place lies on the disk of the store or of a mirror.
+func (l *Ledger) sharesDisk(path string) bool {
+	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
+	for _, m := range l.cfg.Mirrors {
+		if err == nil && same {
+			return true
+		}
+		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
+	}
+	return err == nil && same
+}
+
+// HealProgress is how far a heal of the store has come.
+type HealProgress struct {
+	Changes, Total int   // put back so far, and to be put back
+	Blobs          int   // large bodies put back so far
+	Bytes          int64 // of both so far
 }
 
 // progress tells of a long heal.
-func (l *Ledger) progress(changes int) {
-	l.setState(fence.Closed, fmt.Sprintf("healing the store from the mirror: %d changes so far", changes))
+func (l *Ledger) progress(p HealProgress) {
+	l.setState(fence.Closed, fmt.Sprintf("healing the store from the mirror: %d of %d changes so far", p.Changes, p.Total))
+	if l.takeOver != nil {
+		l.takeOver.progress(p)
+	}
 }
 
 // skipUnfenced is true for what last night's backup, made right after set-up, does not have.

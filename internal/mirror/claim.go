@@ -25,6 +25,15 @@ type Claim struct {
 	Damaged bool // the claim cannot be read, or only its log is there: Random may be 0
 }
 
+// Words says for people who took the term, when and on which host, and whether an operator told it to.
+func (c *Claim) Words() string {
+	how := ""
+	if _, told, ok := strings.Cut(c.Note, "; "); ok {
+		how = " (" + told + ")"
+	}
+	return fmt.Sprintf("term %d was claimed by process %d on %s at %s%s", c.Term.Number, c.PID, c.Host, c.Started.UTC().Format("2006-01-02 15:04:05 UTC"), how)
+}
+
 const (
 	claimPrefix = "term/"
 	claimFormat = 1
@@ -221,5 +230,5 @@ func (m *Mirror) takenOver(ctx context.Context, n uint64) error {
 	if err != nil {
 		return fmt.Errorf("term %d was claimed by another process (%w): %w", n, err, holdfast.ErrFenced)
 	}
-	return fmt.Errorf("term %d was claimed by process %d on %s at %s: %w", n, c.PID, c.Host, c.Started, holdfast.ErrFenced)
+	return fmt.Errorf("%s: %w", c.Words(), holdfast.ErrFenced)
 }

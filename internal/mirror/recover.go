@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -18,6 +19,7 @@ type Recovered struct {
 	Witness map[holdfast.AccountID]holdfast.AccountHead
 	Damage  []Damage
 	Logs    []LogInfo // ascending by term
+	Written time.Time // when the last batch was committed, by its writer's clock; zero: there is none
 
 	last unproven
 }
@@ -131,6 +133,7 @@ func (m *Mirror) lastHeads(ctx context.Context, rec *Recovered, logs []logFiles,
 				continue
 			}
 			rec.Heads = t.heads
+			rec.Written = time.UnixMilli(t.at).UTC()
 			if g.footer == nil && segs[k].next == 0 {
 				rec.last = unproven{&segs[k], t.frames, t.before}
 			}
@@ -150,6 +153,7 @@ type tail struct {
 	complete bool // the whole checkpoint was seen
 	beyond   []holdfast.AccountHead
 	broken   *frame.Located // the first frame that does not follow its account's head
+	at       int64          // when the last batch was committed
 
 	// Of the last batch taken: its changes, and the heads before it of the accounts it moved.
 	frames []frame.Located
@@ -158,7 +162,7 @@ type tail struct {
 
 func (t *tail) take(r *frame.Reader, b *frame.Batch, gap bool) error {
 	if !gap {
-		t.frames, t.before = t.frames[:0], map[holdfast.AccountID]holdfast.AccountHead{}
+		t.at, t.frames, t.before = b.Commit.Time, t.frames[:0], map[holdfast.AccountID]holdfast.AccountHead{}
 	}
 	for i := range b.Frames {
 		f := &b.Frames[i]

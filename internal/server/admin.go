@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alert"
 	"holdfast/internal/auth"
 	"holdfast/internal/ledger"
 )
@@ -74,6 +75,9 @@ func op[In, Out any](fn func(ctx context.Context, in In) (Out, error)) operation
 func (d *Dir) operations() map[string]operation {
 	return map[string]operation{
 		"status": op(func(ctx context.Context, _ Nothing) (Status, error) { return d.status(ctx), nil }),
+		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
+			return alert.Test(ctx, d.alertConfig()), nil
+		}),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
@@ -145,7 +149,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" { // which says what state it finds
+		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {

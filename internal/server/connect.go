@@ -66,6 +66,15 @@ func Connect(ctx context.Context, cfg Config, tell func(string)) (*Conn, error) 
 	}
 }
 
+// Running connects to the server that runs on dir. It returns nil and no error when none does.
+func Running(ctx context.Context, dir string) (*Conn, error) {
+	c, err := dialAdmin(ctx, dir)
+	if err != nil && noServer(err) {
+		return nil, nil
+	}
+	return c, err
+}
+
 // awaitLock is takeLock for a server: it waits for a command that is at work, not for another server.
 func awaitLock(ctx context.Context, dir string) (*durable.FileLock, error) {
 	deadline := time.Now().Add(lockPatience)
@@ -280,7 +289,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 		return fmt.Errorf("open the admin socket: %w", err)
 	}
 	s.dir.serving = true
-	s.admin = &http.Server{Handler: s.dir.Admin(), ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
+	s.admin = &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
 	s.admin.RegisterOnShutdown(func() {
 		if held != nil {
 			_ = held.Close() // after the listener, which removed its name through it

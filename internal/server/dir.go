@@ -37,7 +37,7 @@ type Dir struct {
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Log: log}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, Log: log}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}
@@ -55,7 +55,9 @@ func takeLock(dir string) (*durable.FileLock, error) {
 
 // open opens the ledger of a directory whose lock is given; the lock goes back on errors.
 func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error) {
-	l, err := ledger.Open(ctx, ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log))
+	lc := ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log)
+	lc.Notify, lc.Observe = cfg.notify, cfg.observe
+	l, err := ledger.Open(ctx, lc)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}

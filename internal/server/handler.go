@@ -23,9 +23,12 @@ func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		res, r := newResponse(w, r, s.cfg.Settings.ProgressTimeout)
+		leave := s.metrics.enter()
 		defer func() {
 			cut := s.recovered(res, r, recover())
 			res.finish()
+			leave()
+			s.metrics.request(r.Method, res.status, time.Since(start))
 			s.logRequest(r, res, time.Since(start))
 			if cut {
 				panic(http.ErrAbortHandler) // net/http closes the connection, so that half an answer is not taken for a whole one
@@ -68,7 +71,7 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", harmless)
 	h.Set("Referrer-Policy", "no-referrer")
 	p := r.URL.Path
-	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json"
+	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json" || p == "/metrics"
 	switch {
 	case strings.HasPrefix(p, dav.Base):
 		s.dav.ServeHTTP(w, r)

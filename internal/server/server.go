@@ -20,9 +20,11 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alert"
 	"holdfast/internal/auth"
 	"holdfast/internal/config"
 	"holdfast/internal/dav"
+	"holdfast/internal/ledger"
 )
 
 const (
@@ -39,6 +41,9 @@ type Config struct {
 	Version  string
 	Log      *slog.Logger
 	Ready    func(urls []string) // called once the listeners are open; may be nil
+
+	notify  func(ledger.Event) // of a server: what the ledger reports and measures
+	observe func(string, time.Duration)
 }
 
 // server is a running one.
@@ -54,6 +59,8 @@ type server struct {
 	failed    chan error   // the first error of a listener
 	fatal     <-chan error // of the ledger
 	notify    *notifier
+	metrics   *metrics // nil in tests of single handlers
+	alerts    *alert.Alerter
 }
 
 // Run serves until ctx ends or the ledger says that only a new process can know what is true; the
@@ -75,7 +82,9 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func newServer(cfg Config) *server {
-	return &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8)}
+	s := &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8), metrics: newMetrics(cfg.Version)}
+	s.watchWith(s.cfg.Settings)
+	return s
 }
 
 // start opens the listeners before the ledger, so that a port that is taken costs no claim of the mirrors.
@@ -93,6 +102,8 @@ func (s *server) start(ctx context.Context) error {
 	if s.dir, err = open(ctx, lock, s.cfg); err != nil {
 		return err
 	}
+	s.metrics.watch(s.dir)
+	s.alerts.Start(ctx, s.dir.Ledger.Status)
 	s.dir.urls, s.fatal = s.urls(), s.dir.Ledger.Fatal()
 	if err := s.serveAdmin(ctx); err != nil {
 		return err
@@ -210,6 +221,7 @@ func (s *server) wait(ctx context.Context) error {
 // stop ends whatever start began, in the reverse order.
 func (s *server) stop() error {
 	s.notify.stopping()
+	s.alerts.Stop()
 	var errs []error
 	if s.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Settings.DrainTimeout)

@@ -57,6 +57,10 @@ func publicStatus(s ledger.Status) PublicStatus {
 // public answers GET and HEAD of what needs no password: / for people, /status.json and /readyz for programs, /healthz
 // for supervisors: the process lives, whatever it has to say about the data.
 func (s *server) public(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/metrics" {
+		s.serveMetrics(w, r)
+		return
+	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	status, body, ctype := http.StatusOK, []byte("alive\n"), "text/plain; charset=utf-8"
