@@ -287,7 +287,7 @@ func (s *sim) oldStore(b *box) bool {
 	old := b.images[s.rng.IntN(len(b.images))]
 	b.data.ByHand(func() {
 		removeTree(b.data, "/data/store")
-		copyTree(b.data, old, "/data/store")
+		graft(b.data, old, "/data/store")
 	})
 	return true
 }

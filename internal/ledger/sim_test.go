@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -231,6 +232,9 @@ func (s *sim) start(b *box) {
 			fault: func(step string) error { p.gate(step); return nil },
 		},
 	}
+	if *simVerbose == s.seed {
+		p.cfg.Log = slog.New(slog.NewTextHandler(p, nil))
+	}
 	for i := range s.mirrors {
 		p.cfg.Mirrors = append(p.cfg.Mirrors, MirrorConfig{Name: fmt.Sprintf("m%d", i), Path: fmt.Sprintf("/m%d", i)})
 	}
@@ -264,6 +268,13 @@ func (p *proc) run(v *simvfs.VFS) {
 	if err := l.Close(context.Background()); err != nil {
 		p.sim.fail("close: %v", err)
 	}
+}
+
+// Write takes lines of the log.
+func (p *proc) Write(b []byte) (int, error) {
+	_, line, _ := strings.Cut(string(b), "level=")
+	p.sim.log("box %d process %d: %s", p.box.no, p.no, strings.TrimSpace(line))
+	return len(b), nil
 }
 
 // hears is told by the ledger what people must know.

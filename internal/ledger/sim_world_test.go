@@ -95,8 +95,8 @@ func removeTree(d *simdisk.Disk, name string) {
 	}
 }
 
-// copyTree copies a tree from another disk; names that are taken must be free.
-func copyTree(to, from *simdisk.Disk, name string) {
+// graft copies a tree from another disk; names that are taken must be free.
+func graft(to, from *simdisk.Disk, name string) {
 	if _, err := from.Stat(name); err != nil {
 		return
 	}
@@ -105,7 +105,7 @@ func copyTree(to, from *simdisk.Disk, name string) {
 		check(err)
 		below := path.Join(name, e.Name)
 		if e.Type == fs.ModeDir {
-			copyTree(to, from, below)
+			graft(to, from, below)
 			continue
 		}
 		b, err := durable.ReadFile(from, below, 1<<30)
