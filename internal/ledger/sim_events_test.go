@@ -41,42 +41,22 @@ type weather []int
 
 func (s *sim) forecast() weather {
 	w := make(weather, len(events))
-	for i, e := range events {
-		switch s.rng.IntN(4) {
-		case 0:
-			w[i] = 60 + s.rng.IntN(400)
-		case 1:
-			w[i] = 500 + s.rng.IntN(3000)
+	for range 1 + s.rng.IntN(6) {
+		i := s.rng.IntN(len(events))
+		if events[i].name == "beyond" && s.rng.IntN(3) > 0 {
+			continue
 		}
-		switch e.name {
-		case "second server":
-			if s.rng.IntN(2) == 0 {
-				w[i] = 0
-			}
-		case "beyond":
-			if s.rng.IntN(4) > 0 {
-				w[i] = 0
-			}
-		case "flaky":
+		w[i] = 80 + s.rng.IntN(1200)
+	}
+	for i, e := range events { // what undoes or repeats something else needs both
+		switch {
+		case e.name == "image" && w[i] == 0:
+			w[i] = 300
+		case e.name == "beyond" && w[i] > 0:
 			w[i] *= 3
 		}
 	}
 	return w
-}
-
-// often makes events of a schedule happen once in so many turns.
-func (s *sim) often(every int, names ...string) {
-	for i, e := range events {
-		if slices.Contains(names, e.name) {
-			s.weather[i] = every
-		}
-	}
-}
-
-// only lets nothing but these events happen.
-func (s *sim) only(every int, names ...string) {
-	clear(s.weather)
-	s.often(every, names...)
 }
 
 // happen is what the world does to the servers between two turns.
@@ -324,8 +304,7 @@ func (s *sim) second(b *box) bool {
 	if len(s.boxes) > 1 || b.data.Dead() || len(s.lost) > 0 && len(s.mirrors) == 1 {
 		return false
 	}
-	s.forked = true
-	c := &box{no: 1, data: s.newDisk(b.data), under: s.newDisk(b.under)}
+	c := &box{no: 1, data: s.newDisk(b.data), under: s.newDisk(b.under), claims: s.ownClaims()}
 	s.boxes = append(s.boxes, c)
 	s.losses++
 	s.start(c)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"iter"
 	"os"
@@ -24,9 +23,12 @@ var _ durable.FS = (*simFS)(nil)
 
 // disk returns what a name lies on at this moment, and which mirror's disk that is, or -1.
 func (f *simFS) disk(name string) (*simdisk.Disk, int) {
-	var i int
-	if n, _ := fmt.Sscanf(name, "/m%d", &i); n != 1 {
+	if !strings.HasPrefix(name, "/m") {
 		return f.p.box.data, -1
+	}
+	i := int(name[2] - '0')
+	if f.p.sim.bug.hideClaims && strings.HasPrefix(name[3:], "/term") {
+		return f.p.box.claims[i], i
 	}
 	if f.p.box.unmounted[i] {
 		return f.p.box.under, -1

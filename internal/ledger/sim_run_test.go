@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"holdfast/internal/durable/simdisk"
+	"holdfast/internal/store/simvfs"
 )
 
 var (
@@ -105,5 +108,52 @@ func TestSimulatorRepeats(t *testing.T) {
 		if a.trace != b.trace || a.turns != b.turns || a.acks != b.acks {
 			t.Errorf("seed %d: traces %x and %x differ (%d and %d turns)", seed, a.trace, b.trace, a.turns, b.turns)
 		}
+	}
+}
+
+var simBugs = []simBug{
+	{name: "no fsync", disk: simdisk.Bugs{IgnoreSync: true}},
+	{name: "no directory fsync", disk: simdisk.Bugs{IgnoreSyncDir: true}},
+	{name: "EIO ignored", disk: simdisk.Bugs{IgnoreSyncError: true}},
+	{name: "fsync retried after EIO", disk: simdisk.Bugs{RetrySync: true}},
+	{name: "a failed sync is not final", what: goOn},
+	{name: "store synchronous=NORMAL", vfs: simvfs.Options{LazyLog: true}},
+	{name: "no claim", what: noClaim, hideClaims: true},
+	{name: "read, then claim", what: readThenClaim},
+	{name: "claims checked before the append", what: checkEarly},
+	{name: "claims not checked", what: noCheck},
+	{name: "reads do not look at the claims", what: noLease},
+	{name: "reads do not look at the durable head", what: noReadCheck},
+	{name: "drain only: commit on any head", what: anyHead},
+	{name: "last only: the shipper is not waited for", what: noDrain},
+	{name: "served before the tail is shipped", what: serveEarly},
+	{name: "refused early", what: refuseEarly},
+	{name: "one mirror is enough", what: oneMirrored},
+	{name: "one mirror is believed", what: readOne},
+	{name: "acknowledged before the mirrors", what: ackEarly},
+	{name: "exposed before it is durable", what: exposeEarly},
+	{name: "head file ahead", what: eagerHeads},
+	{name: "blob after change", what: blobLate},
+	{name: "redo twice", what: redo},
+	{name: "token ahead is unknown", what: tokenUnknown},
+	{name: "absent mirror is new", what: absentIsNew},
+	{name: "heal skips an operation", what: healSkips},
+	{name: "empty listing for an absent store", cfg: func(c *Config) { c.Unfenced = true }},
+}
+
+// TestPlantedBugs proves that the simulator would notice: with each of the bugs, one of the first schedules goes wrong.
+func TestPlantedBugs(t *testing.T) {
+	const limit = 500
+	for _, b := range simBugs {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= limit; seed++ {
+				if s := play(t, seed, b); s.violated != nil {
+					t.Logf("caught by seed %d: %v", seed, s.violated)
+					return
+				}
+			}
+			t.Errorf("not caught by %d schedules", limit)
+		})
 	}
 }

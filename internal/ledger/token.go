@@ -74,7 +74,7 @@ func (v *View) ParseSyncToken(s string) (holdfast.Seq, error) {
 		return 0, err
 	}
 	if verdict != fence.Equal {
-		if v.ledger.cfg.Unfenced {
+		if v.ledger.cfg.Unfenced || v.ledger.planted(tokenUnknown) {
 			return 0, fmt.Errorf("unknown token: %w", holdfast.ErrToken)
 		}
 		v.ledger.shutByToken(w)
