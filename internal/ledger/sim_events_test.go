@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/durable/simdisk"
+	"holdfast/internal/store/simvfs"
 )
 
 // event is something that happens to a running system. It reports whether it could.
@@ -29,6 +30,7 @@ var events = []struct {
 	{"clock", (*sim).jump},
 	{"old data disk", (*sim).oldData},
 	{"old store", (*sim).oldStore},
+	{"store restored in place", (*sim).restoreStore},
 	{"old mirror", (*sim).oldMirror},
 	{"store removed", (*sim).removeStore},
 	{"store zeroed", (*sim).zeroStore},
@@ -270,6 +272,22 @@ func (s *sim) oldStore(b *box) bool {
 		graft(b.data, old, "/data/store")
 	})
 	return true
+}
+
+// restoreStore puts an earlier state of the store into the database that a process has open.
+func (s *sim) restoreStore(b *box) bool {
+	p := b.proc
+	if len(b.images) == 0 || b.data.Dead() || p.buried || p.l == nil || !p.l.hasStore() || !s.lose(-1) {
+		return false
+	}
+	from, err := simvfs.Register(b.images[s.rng.IntN(len(b.images))].Medium(0), simvfs.Options{})
+	check(err)
+	defer from.Close()
+	var done bool
+	p.free = true // it is no other goroutine's turn meanwhile
+	b.data.ByHand(func() { done = p.vfs.Restore("/data/store/holdfast.db", from) == nil })
+	p.free = false
+	return done
 }
 
 func (s *sim) oldMirror(*box) bool {

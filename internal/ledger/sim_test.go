@@ -94,6 +94,7 @@ type proc struct {
 	no       int
 	box      *box
 	cfg      Config
+	vfs      *simvfs.VFS
 	l        *Ledger // set once it is open
 	free     bool    // it never waits for its turn
 	dead     atomic.Bool
@@ -251,16 +252,16 @@ func (s *sim) start(b *box) {
 	if s.bug.cfg != nil {
 		s.bug.cfg(&p.cfg)
 	}
-	b.proc = p
-	go p.run(v)
+	b.proc, p.vfs = p, v
+	go p.run()
 }
 
 func tuneStore(c *store.Config) { c.Readers, c.CheckTime = 1, -1 }
 
 // run is the life of a process.
-func (p *proc) run(v *simvfs.VFS) {
+func (p *proc) run() {
 	defer close(p.ended)
-	defer v.Close()
+	defer p.vfs.Close()
 	p.gate("start")
 	l, err := Open(context.Background(), p.cfg)
 	if err != nil {
