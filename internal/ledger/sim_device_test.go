@@ -183,7 +183,7 @@ func (d *device) inspect(p *proc, h holdfast.Head) {
 // read gets one body.
 func (d *device) read(p *proc) {
 	name := d.pick()
-	floor := d.s.oracle.floor(d.account)
+	floor := d.s.floor(p, d.account)
 	var head holdfast.Head
 	var sum holdfast.Hash
 	err := p.l.View(context.Background(), d.account, func(v *View) error {
@@ -215,7 +215,7 @@ func (d *device) read(p *proc) {
 
 // sync follows the server.
 func (d *device) sync(p *proc) {
-	floor := d.s.oracle.floor(d.account)
+	floor := d.s.floor(p, d.account)
 	token, full := d.token, d.token == ""
 	var head, reached holdfast.Head
 	var deltas []Delta

@@ -295,6 +295,7 @@ func (s *sim) oldMirror(*box) bool {
 	if len(s.images[i]) == 0 || !s.lose(i) {
 		return false
 	}
+	s.rolled = true
 	s.mirrors[i] = s.newDisk(s.images[i][s.rng.IntN(len(s.images[i]))])
 	return true
 }

@@ -65,7 +65,7 @@ func TestSimulator(t *testing.T) {
 	if *simCount != 0 {
 		want, floor = *simCount, *simCount
 	}
-	var next, done, cuts, opens, acks, turns atomic.Uint64
+	var next, done, cuts, opens, acks, looks, turns, forks, strays atomic.Uint64
 	next.Store(*simFirst - 1)
 	begun := time.Now()
 	var wg sync.WaitGroup
@@ -85,13 +85,17 @@ func TestSimulator(t *testing.T) {
 				opens.Add(uint64(s.opens))
 				acks.Add(uint64(s.acks))
 				turns.Add(uint64(s.turns))
+				looks.Add(uint64(s.looks))
+				forks.Add(uint64(s.forks))
+				strays.Add(uint64(s.strays))
 			}
 		})
 	}
 	wg.Wait()
 	took := time.Since(begun)
-	t.Logf("%d schedules, %d power cuts, the fence opened %d times, %d writes acknowledged, %d turns, %v, %.0f schedules/s",
-		done.Load(), cuts.Load(), opens.Load(), acks.Load(), turns.Load(), took.Round(time.Millisecond), float64(done.Load())/took.Seconds())
+	t.Logf("%d accounts end closed for a fork, %d schedules for a log that is nobody's", forks.Load(), strays.Load())
+	t.Logf("%d schedules, %d power cuts, the fence opened %d times, %d writes acknowledged, the media looked at %d times, %d turns, %v, %.0f schedules/s",
+		done.Load(), cuts.Load(), opens.Load(), acks.Load(), looks.Load(), turns.Load(), took.Round(time.Millisecond), float64(done.Load())/took.Seconds())
 	if done.Load() < floor {
 		t.Errorf("%d schedules, at least %d are wanted", done.Load(), floor)
 	}
