@@ -226,7 +226,8 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 		return err
 	}
 	if s.file != before {
-		return fmt.Errorf("%s was replaced while it was opened: %w", name, holdfast.ErrAbsent)
+		// Neither absent nor damaged: what has the name now may be whole. The next attempt opens it.
+		return fmt.Errorf("%s was replaced while it was opened", name)
 	}
 	s.wal, _, err = s.cfg.statFile(name + "-wal")
 	return err
