@@ -19,6 +19,7 @@ const (
 	OpPutCollection    OpType = 3 // create a collection, or replace its name, place and properties
 	OpDeleteCollection OpType = 4 // remove a collection and all below it
 	OpSetProperties    OpType = 5 // replace the dead properties of a resource; its body stays
+	OpAcceptLoss       OpType = 6 // begin a new epoch: an operator accepted a loss (see Loss); alone in its change
 )
 
 // Limits that a reader may rely on. A change that breaks one is not encoded and not accepted.
@@ -102,6 +103,9 @@ func (c *Change) Encode(dst []byte) ([]byte, error) {
 	if c.Seq == 0 || c.Epoch == 0 || c.Term.Number == 0 {
 		return nil, fmt.Errorf("encode change without seq, epoch or term: %w", holdfast.ErrInvalid)
 	}
+	if err := c.alone(); err != nil {
+		return nil, fmt.Errorf("encode change: %w", err)
+	}
 	base := len(dst)
 	dst = append(dst, changeVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.Account))
@@ -135,7 +139,7 @@ func (c *Change) Encode(dst []byte) ([]byte, error) {
 
 func (o *Op) check() error {
 	switch {
-	case o.Type < OpPut || o.Type > OpSetProperties:
+	case o.Type < OpPut || o.Type > OpAcceptLoss:
 		return fmt.Errorf("type %d: %w", o.Type, holdfast.ErrInvalid)
 	case o.Collection == 0:
 		return fmt.Errorf("no collection: %w", holdfast.ErrInvalid)
@@ -147,6 +151,22 @@ func (o *Op) check() error {
 		return fmt.Errorf("a body where none belongs: %w", holdfast.ErrInvalid)
 	case len(o.Props) > maxProps:
 		return fmt.Errorf("%d properties: %w", len(o.Props), holdfast.ErrTooLarge)
+	case o.Type == OpAcceptLoss:
+		_, err := o.Loss()
+		return err
+	}
+	return nil
+}
+
+// alone refuses an accepted loss beside other operations.
+func (c *Change) alone() error {
+	if len(c.Ops) < 2 {
+		return nil
+	}
+	for i := range c.Ops {
+		if c.Ops[i].Type == OpAcceptLoss {
+			return fmt.Errorf("operation %d accepts a loss beside others: %w", i, holdfast.ErrInvalid)
+		}
 	}
 	return nil
 }
@@ -279,6 +299,9 @@ func (c *Change) parse(payload []byte) error {
 	if c.Seq == 0 || c.Epoch == 0 || c.Term.Number == 0 {
 		return fmt.Errorf("no seq, epoch or term: %w", holdfast.ErrCorrupt)
 	}
+	if err := c.alone(); err != nil {
+		return fmt.Errorf("%w: %w", holdfast.ErrCorrupt, err)
+	}
 	r = reader{buf: payload, at: len(canon)}
 	for i := range c.Ops {
 		if err := c.Ops[i].parseBeside(&r); err != nil {
@@ -292,7 +315,7 @@ func (c *Change) parse(payload []byte) error {
 }
 
 func (o *Op) parseBeside(r *reader) error {
-	if o.Type < OpPut || o.Type > OpSetProperties {
+	if o.Type < OpPut || o.Type > OpAcceptLoss {
 		return fmt.Errorf("type %d: %w", o.Type, holdfast.ErrCorrupt)
 	}
 	state := r.u8()

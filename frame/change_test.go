@@ -26,6 +26,50 @@ func sample() *Change {
 	}
 }
 
+func sampleLoss() *Change {
+	return &Change{
+		Account: 7, Epoch: 2, Seq: 21, Term: holdfast.Term{Number: 2, Random: 99}, Time: 1700000000123,
+		Ops: []Op{LossOp(&Loss{Common: 15, Witnesses: []LossWitness{
+			{Epoch: 1, Seq: 25, Prefix: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Source: "sync token of device 3"},
+			{Epoch: 1, Seq: 24, Prefix: make([]byte, 32), Source: "head file"},
+		}})},
+	}
+}
+
+func TestLoss(t *testing.T) {
+	c := sampleLoss()
+	want, err := c.Ops[0].Loss()
+	if err != nil || want.Common != 15 || len(want.Witnesses) != 2 || want.Witnesses[0].Source != "sync token of device 3" {
+		t.Fatalf("got %+v, %v", want, err)
+	}
+	read, err := ParseChange(mustEncode(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := read.Ops[0].Loss()
+	if d := cmp.Diff(want, got); err != nil || d != "" || !read.RaisesEpoch() || sample().RaisesEpoch() {
+		t.Errorf("round trip: %v, raises %v (-want +got):\n%s", err, read.RaisesEpoch(), d)
+	}
+	for name, edit := range map[string]func(o *Op){
+		"no common":  func(o *Op) { o.Props = nil },
+		"a name":     func(o *Op) { o.Name = "x" },
+		"short seq":  func(o *Op) { o.Props[0].Value = "f" },
+		"no witness": func(o *Op) { o.Props[1].Value = "1 2" },
+		"no hash":    func(o *Op) { o.Props[1].Value = "1 0000000000000002  x" },
+		"too many":   func(o *Op) { o.Props = append(o.Props, make([]holdfast.Property, MaxLossWitnesses)...) },
+	} {
+		c := sampleLoss()
+		edit(&c.Ops[0])
+		if _, err := c.Encode(nil); !errors.Is(err, holdfast.ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+	c.Ops = append(c.Ops, Op{Type: OpDelete, Collection: 1, Name: "x"})
+	if _, err := c.Encode(nil); !errors.Is(err, holdfast.ErrInvalid) {
+		t.Errorf("beside another operation: got %v, want ErrInvalid", err)
+	}
+}
+
 func mustEncode(t testing.TB, c *Change) []byte {
 	t.Helper()
 	p, err := c.Encode(nil)
@@ -129,6 +173,7 @@ func TestEncodeRefuses(t *testing.T) {
 
 func FuzzParseChange(f *testing.F) {
 	f.Add(mustEncode(f, sample()))
+	f.Add(mustEncode(f, sampleLoss()))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		c, err := ParseChange(p)
 		if err != nil {

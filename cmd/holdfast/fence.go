@@ -8,7 +8,8 @@ import (
 )
 
 type fenceCommand struct {
-	Status fenceStatus `cmd:"" help:"Show what the fence lets through, and why."`
+	Status     fenceStatus `cmd:"" help:"Show what the fence lets through, and why."`
+	AcceptLoss fenceAccept `cmd:"" help:"Open an account of which changes are lost for good."`
 }
 
 type fenceStatus struct {

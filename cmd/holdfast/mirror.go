@@ -19,12 +19,17 @@ import (
 	"holdfast/internal/mirror"
 )
 
-// mirrorCommand reads mirrors. It needs no server and no data directory: a mirror alone is enough,
-// and reading changes nothing, so it works beside a running server too.
+// mirrorCommand reads and changes mirrors. Ls, cat and check need no server and no data directory: a mirror
+// alone is enough, and reading changes nothing, so they work beside a running server too.
 type mirrorCommand struct {
 	Ls    mirrorLs    `cmd:"" help:"List what a mirror holds: accounts, logs, claims."`
 	Cat   mirrorCat   `cmd:"" help:"Print changes of an account for a person to read."`
 	Check mirrorCheck `cmd:"" help:"Read a whole mirror and verify every byte that counts."`
+
+	Add     mirrorAdd     `cmd:"" help:"Give the server one more mirror, while it serves."`
+	Replace mirrorReplace `cmd:"" help:"Put a new directory in the place of a mirror that is lost, or too small."`
+	Remove  mirrorRemove  `cmd:"" help:"Take a mirror out; its directory stays as it is."`
+	Policy  mirrorPolicy  `cmd:"" help:"Show or change what the server does while a mirror is away."`
 }
 
 // placeArg names the mirror.
@@ -293,6 +298,8 @@ func printOp(w io.Writer, account holdfast.AccountID, o *frame.Op) {
 		fmt.Fprintf(w, "  delete collection %d and all in it\n", o.Collection)
 	case frame.OpSetProperties:
 		fmt.Fprintf(w, "  properties of %q in collection %d\n", o.Name, o.Collection)
+	case frame.OpAcceptLoss:
+		fmt.Fprintln(w, "  an operator accepted a loss: a new epoch begins")
 	}
 	for _, p := range o.Props {
 		fmt.Fprintf(w, "    %s = %q\n", p.Name, p.Value)

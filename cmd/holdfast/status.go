@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +23,7 @@ func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
 the data directory itself, compares store and mirrors as a start would, and says what it found.
 
-Exit code 0: the fence is open, no account is closed, every copy is complete and answers. 1: not so, or nothing could
+Exit code 0: the fence is open, no account is closed, every copy that the policy wants is complete and answers. 1: not so, or nothing could
 be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no
 trouble here: ask your supervisor, or let --quiet fail together with: curl -fsS http://127.0.0.1:8480/readyz
 
@@ -38,6 +37,9 @@ var errTroubles = errors.New("not everything is as it should be")
 
 // errNotOpen makes the exit code of status 1; what is wrong has been printed.
 var errNotOpen = errors.New("the fence is not open")
+
+// errFewer makes the exit code of status 1 while writes are acknowledged with fewer copies than configured.
+var errFewer = errors.New("a copy is missing, and writes go on without it (policy degraded)")
 
 // Run shows the status.
 func (c *statusCommand) Run(s *streams) error {
@@ -74,6 +76,9 @@ func openOr(st *server.Status) error {
 	if st.State != fence.Open.String() {
 		return errNotOpen
 	}
+	if st.Degraded {
+		return errFewer
+	}
 	return nil
 }
 
@@ -97,9 +102,11 @@ func printStatus(w io.Writer, st *server.Status) error {
 	default:
 		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
+	printPolicy(w, &st.Status)
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
+	printWitness(w, st.Witness)
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
 	}
@@ -131,19 +138,31 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 	}
 }
 
+// printWitness shows the third place, if there is one.
+func printWitness(w io.Writer, third *ledger.WitnessStatus) {
+	switch {
+	case third == nil:
+	case third.State != complete:
+		fmt.Fprintf(w, "Witness   in %s: NOT COMPLETE\n          Why: %s\n", third.Path, third.State)
+	default:
+		fmt.Fprintf(w, "Witness   in %s: complete\n", third.Path)
+		if third.SameDevice {
+			fmt.Fprintln(w, "          WARNING: it shares a disk with the data or a mirror; put it in a third place")
+		}
+	}
+}
+
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
-	case st.State == fence.Closed.String() && strings.Contains(st.Reason, "another server has taken over"):
-		return "leave this one stopped for good: the other one serves now. Only if it was replaced by mistake: stop the other one and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md"
-	case st.State == fence.Held.String():
-		return "mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"
-	case st.State != fence.Open.String() && slices.ContainsFunc(st.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != complete }):
-		return "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/lost-store.md"
 	case st.State != fence.Open.String():
-		return "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"
+		return st.Todo
+	case st.Hangs():
+		return "look at dmesg and at network mounts: a disk does not answer; holdfast doctor says which mounts there are. docs/runbooks/mirror.md"
+	case st.Degraded:
+		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
-		return "read the report in DIR/incidents; the other accounts are served. docs/runbooks/lost-store.md, part 4"
+		return "read the report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
 	}
 	return ""
 }
@@ -153,8 +172,17 @@ func printFence(w io.Writer, st *server.Status) {
 	if st.Reason != "" {
 		fmt.Fprintf(w, "          Why: %s\n", st.Reason)
 	}
+	if st.Detail != "" {
+		fmt.Fprintf(w, "          Detail: %s\n", st.Detail)
+	}
 	for _, a := range st.Closed {
 		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Account, a.Reason)
+		if a.Detail != "" {
+			fmt.Fprintf(w, "          Detail: %s\n", a.Detail)
+		}
+	}
+	if st.Hangs() {
+		fmt.Fprintf(w, "          A write has waited for a disk for %s (step %s); others wait behind it.\n", st.StepTook.Round(time.Second), st.Step)
 	}
 	if t := todo(st); t != "" {
 		fmt.Fprintf(w, "To do     %s\n", t)

@@ -39,6 +39,9 @@ func (c *Config) Check() error {
 			bad(holdfast.ErrDenied, "the witness lies inside mirror %s or around it: that is no third place", m.Name)
 		}
 	}
+	if c.Copies > len(c.Mirrors) && len(c.Mirrors) > 0 {
+		bad(holdfast.ErrInvalid, "copies = %d, but there are %d mirrors", c.Copies, len(c.Mirrors))
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad(holdfast.ErrInvalid, "tls_cert and tls_key belong together")
 	}

@@ -49,6 +49,8 @@ type Config struct {
 	ServerID holdfast.ServerID
 	Mirrors  []Mirror
 	Witness  string // absolute path of the head witness; empty: none
+	Policy   string // strict or degraded: what is done while a mirror is away
+	Copies   int    // mirrors that are to have every change; 0 = all
 
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown
@@ -62,6 +64,7 @@ type Config struct {
 	LogLevel        slog.Level
 	MaxConnections  int
 	MaxUpload       int64 // bytes of one request body
+	ScrubRate       int64 // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
 
@@ -71,11 +74,13 @@ type Config struct {
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
 func Default() *Config {
 	return &Config{
+		Policy:          "strict",
 		Listen:          []string{"127.0.0.1:8480"},
 		ACMEDirectory:   "https://acme-v02.api.letsencrypt.org/directory",
 		LogLevel:        slog.LevelInfo,
 		MaxConnections:  1024,
 		MaxUpload:       16 << 30,
+		ScrubRate:       4 << 20,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
 		Watch:           defaultWatch,

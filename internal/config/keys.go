@@ -117,11 +117,15 @@ var serverKeys = []key{
 			return []string{c.ServerID.String()}
 		},
 	},
-	list("mirror", "A name and the absolute path of a directory that gets a second copy of every change\nbefore the change is acknowledged. Put it on another disk than the data directory. May\nbe given more than once; every one is required.",
+	list("mirror", "A name and the absolute path of a directory that gets a second copy of every change\nbefore the change is acknowledged. Put it on another disk than the data directory. May be\ngiven more than once. Change it with holdfast mirror add, replace and remove.",
 		"usb /mnt/usb/holdfast-mirror", func(c *Config) *[]Mirror { return &c.Mirrors }, parseMirror,
 		func(m Mirror) string { return m.Name + " " + m.Path }),
 	text("witness", "The absolute path of a directory in a third place, neither on the disk of the data nor on\nthat of a mirror. A small record there is moved before each acknowledgement, so that\nstore and mirrors that were put back to an older state together are noticed. Make it\nwith: holdfast witness add.",
 		"/mnt/nas/holdfast-witness", func(c *Config) *string { return &c.Witness }, checkAbsolute),
+	value("policy", "What to do while a mirror is away. strict: devices wait with what they want to send.\ndegraded: it is acknowledged with fewer copies than configured, never with none.",
+		func(c *Config) *string { return &c.Policy }, parsePolicy, same),
+	value("copies", "How many mirrors must have a change before it is acknowledged: all, or a number. With\nfewer than all, as many may be away as still leave a majority and every change readable.",
+		func(c *Config) *int { return &c.Copies }, parseCopies, formatCopies),
 	list("listen", "HOST:PORT to listen on; [HOST]:PORT for IPv6. Other than loopback addresses need TLS\n(tls_cert, acme_domain) or plain_http_from_proxy. May be given more than once.",
 		"", func(c *Config) *[]string { return &c.Listen }, parseListen, same),
 	text("public_url", "How clients reach this server, scheme and host: printed for people who connect a\ndevice. Needed behind a reverse proxy.",
@@ -146,6 +150,8 @@ var serverKeys = []key{
 		func(c *Config) *int { return &c.MaxConnections }, func(v string) (int, error) { return number(v, 16, 100000) }, strconv.Itoa),
 	value("max_upload", "Largest body of one request, with KiB, MiB, GiB or TiB; at least 1 MiB.",
 		func(c *Config) *int64 { return &c.MaxUpload }, parseSize, FormatSize),
+	value("scrub_rate", "Bytes a second, at least, at which all copies are read again and compared, all the time; the\nserver reads faster if rows and logs would take more than a week, or large bodies a\nmonth. With MiB or GiB.",
+		func(c *Config) *int64 { return &c.ScrubRate }, parseSize, FormatSize),
 	value("progress_timeout", "A request that sends or takes nothing for so long is ended; 5s to 1h.",
 		func(c *Config) *time.Duration { return &c.ProgressTimeout },
 		func(v string) (time.Duration, error) { return duration(v, 5*time.Second, time.Hour) }, time.Duration.String),
@@ -182,6 +188,31 @@ func checkAbsolute(v string) (string, error) {
 		err = fmt.Errorf("the path must begin with /")
 	}
 	return v, err
+}
+
+func parsePolicy(v string) (string, error) {
+	if v != "strict" && v != "degraded" {
+		return "", fmt.Errorf("want strict or degraded")
+	}
+	return v, nil
+}
+
+func parseCopies(v string) (int, error) {
+	if v == "all" {
+		return 0, nil
+	}
+	n, err := number(v, 1, maxRepeat)
+	if err != nil {
+		return 0, fmt.Errorf("want all, or a whole number from 1 to %d", maxRepeat)
+	}
+	return n, nil
+}
+
+func formatCopies(n int) string {
+	if n == 0 {
+		return "all"
+	}
+	return strconv.Itoa(n)
 }
 
 func validWord(s string) bool {

@@ -47,7 +47,7 @@ type listing struct {
 
 func (l *listing) page(v *ledger.View) (more bool, err error) {
 	q := l.m.req
-	t, err := find(v, q.path)
+	t, err := q.findListed(v)
 	if err != nil {
 		return false, err
 	}

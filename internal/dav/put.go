@@ -33,7 +33,11 @@ func put(q *request) error {
 		if err != nil {
 			return err
 		}
-		parent = t.coll
+		if parent = t.coll; parent == nil {
+			if err := q.mayBeLost(v); err != nil {
+				return err
+			}
+		}
 		return putPlace(q, t)
 	})
 	if err != nil {
@@ -44,7 +48,7 @@ func put(q *request) error {
 		return err
 	}
 	w.cond = cond
-	if err := q.update(w.apply); err != nil {
+	if err := w.store(); err != nil {
 		return err
 	}
 	q.w.Header().Set("ETag", holdfast.ETag(w.body.Hash)) // RFC 4791, 5.3.4: what is stored is what was sent
@@ -108,6 +112,7 @@ type putWork struct {
 	contentType string
 	body        ledger.Body
 	created     bool
+	keep        *conflictCopy // nil until the server's version has to be kept
 }
 
 // receive reads the body and checks that the collection can hold it. What is over
@@ -183,17 +188,29 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 	if t.coll.Kind != w.kind {
 		return &fault{status: http.StatusConflict, detail: "the collection was replaced"}
 	}
+	both := false
 	if err := w.cond.check(t.state(), w.q.stateOf(tx)); err != nil {
-		if errors.Is(err, holdfast.ErrPrecondition) {
+		if !errors.Is(err, holdfast.ErrPrecondition) {
+			return err
+		}
+		var lerr error
+		if both, lerr = w.lostVersion(tx, t); lerr != nil {
+			return lerr
+		}
+		if !both {
 			return w.unmet(tx, t, err)
 		}
-		return err
 	}
 	if t.place == placeResource && t.res.Body == w.body.Hash && (w.kind != holdfast.KindFile || t.res.ContentType == w.contentType) {
 		return nil // L8: it is there already; a ctag that moved would send every device to look
 	}
 	if err := uidFree(tx, t, w.index.UID); err != nil {
 		return err
+	}
+	if both {
+		if err := w.keepBoth(tx, t); err != nil {
+			return err
+		}
 	}
 	w.created = t.place == placeNothing
 	tx.Put(t.coll.ID, t.name(), w.contentType, w.q.h.cfg.Now().UnixMilli(), w.body)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"holdfast"
+	"holdfast/internal/ledger"
 )
 
 // reportType is a REPORT (RFC 3253, 3.6) that is served here.
@@ -59,8 +60,8 @@ func report(q *request) error {
 var errUnsupportedReport = refuse(http.StatusForbidden, davName("supported-report"), "report not supported here") // RFC 3253, 3.6
 
 // reportTarget finds the target of a report, and refuses one that it does not serve.
-func reportTarget(r reader, q *request, name xml.Name) (*target, error) {
-	t, err := find(r, q.path)
+func reportTarget(v *ledger.View, q *request, name xml.Name) (*target, error) {
+	t, err := q.findListed(v)
 	if err != nil {
 		return nil, err
 	}

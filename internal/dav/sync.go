@@ -63,7 +63,7 @@ func (s *syncRequest) run(m *multistatus, v *ledger.View) error {
 	}
 	var from syncState
 	if s.token != "" {
-		if from, err = parseToken(v, t.coll, s.token); err != nil {
+		if from, err = s.parseToken(v, t.coll); err != nil {
 			return fmt.Errorf("sync token: %w", err)
 		}
 	}
@@ -80,12 +80,15 @@ func (s *syncRequest) run(m *multistatus, v *ledger.View) error {
 	if err := s.folders(m, v, t, from.folders, mark); err != nil {
 		return err
 	}
-	return s.last(m, v, t, from.members)
+	return s.last(m, v, t, from)
 }
 
 // syncState is what a client knows: members as of one seq, and the folders among them as of an
 // earlier one while it is in the middle of a long answer, for they are told on its last page.
-type syncState struct{ members, folders holdfast.Seq }
+type syncState struct {
+	members, folders holdfast.Seq
+	renew            bool // the token is of an older epoch
+}
 
 // A token is the ledger's, which proves what a device was told, and the collection, for two of one
 // account must not be mistaken for each other (RFC 6578, 3.2). Within a long answer it also says since
@@ -101,17 +104,26 @@ func tokenOf(v *ledger.View, coll *ledger.Collection, h holdfast.Head) string {
 
 // parseToken reads a token of coll. What the token proves comes first: one that is ahead of the head
 // is ErrFenced whatever collection it names.
-func parseToken(v *ledger.View, coll *ledger.Collection, token string) (syncState, error) {
-	witness, rest, _ := strings.Cut(token, tokenCollection)
+//
+// A device that may know what was accepted as lost is never sent back to the beginning: it would delete what
+// the listing lacks, its own uploads too. If it cannot be told what changed here it is told all that is there.
+func (s *syncRequest) parseToken(v *ledger.View, coll *ledger.Collection) (syncState, error) {
+	witness, rest, _ := strings.Cut(s.token, tokenCollection)
 	id, folders, within := strings.Cut(rest, tokenFolders)
-	since, err := v.ParseSyncToken(witness)
+	p, err := v.ParseSyncToken(witness, s.q.who.Device)
 	if err != nil {
 		return syncState{}, err
 	}
-	from := syncState{since, since}
+	from := syncState{p.Since, p.Since, p.Renew}
+	if p.Renew {
+		if id != strconv.FormatUint(uint64(coll.ID), 16) || from.members < placed(coll) {
+			from.members, from.folders = 0, 0
+		}
+		return from, nil
+	}
 	if within {
 		n, err := strconv.ParseUint(folders, 16, 64)
-		if err != nil || holdfast.Seq(n) > since {
+		if err != nil || holdfast.Seq(n) > p.Since {
 			return from, fmt.Errorf("token with a broken end: %w", holdfast.ErrToken)
 		}
 		from.folders = holdfast.Seq(n)
@@ -128,13 +140,13 @@ func parseToken(v *ledger.View, coll *ledger.Collection, token string) (syncStat
 
 // last appends the token of a complete answer: that of the collection's own last change, which is
 // the one PROPFIND shows and stays while nothing changes here. A token never goes back.
-func (s *syncRequest) last(m *multistatus, v *ledger.View, t *target, since holdfast.Seq) error {
+func (s *syncRequest) last(m *multistatus, v *ledger.View, t *target, from syncState) error {
 	token := s.token
 	h, err := v.LastChange(t.coll.ID)
 	if err != nil {
 		return fmt.Errorf("last change: %w", err)
 	}
-	if token == "" || h.Seq > since {
+	if token == "" || h.Seq > from.members || from.renew {
 		token = tokenOf(v, t.coll, h)
 	}
 	m.element(davName("sync-token"), token)

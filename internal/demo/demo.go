@@ -14,44 +14,50 @@ import (
 	"holdfast/internal/durable"
 )
 
+// All is the name that stands for every scenario, one after the other.
+const All = "all"
+
 // Config says what to show.
 type Config struct {
-	Scenario     string    // one of Scenarios; empty: the first
+	Scenario     string    // a name of Scenarios; empty: the first
 	Seed         uint64    // of everything that is chosen; 0 counts as 1
 	Keep         string    // a directory, new or empty, that is left behind with all files; empty: temporary
 	WithoutFence bool      // what a server as others are would have done; only this package's own server can
+	Quick        bool      // with fewer things
+	Lie          string    // one of Lies: something is damaged behind the demo's back, and it has to notice
 	Out          io.Writer // the timeline, for people
 	Log          *slog.Logger
 
-	sizes [kinds]int    // things of each kind; zero: 500, 300, 50, 40
-	beat  time.Duration // between two acts of one person; zero: 25 ms
+	sizes    [kinds]int             // things of each kind; zero: chosen by Quick and by the scenario
+	beat     time.Duration          // between two acts of one person; zero: 25 ms
+	limit    time.Duration          // of the whole show: a server that has not healed by then has not healed; zero: 55 s
+	patience time.Duration          // with a server that should open; zero: 20 s
+	plant    map[moment]func(*show) // tests: what else happens
 }
 
-// Scenario is a disaster that can be shown.
-type Scenario struct {
-	Name    string
-	Summary string // one line for people
-	run     func(*show) error
-}
-
-// Scenarios lists what can be shown.
-func Scenarios() []Scenario {
-	return []Scenario{
-		{"store-removed", "the store is deleted (rm -rf) under a running server while three devices write", (*show).storeRemoved},
-	}
-}
-
-// limit bounds a whole show: a server that has not healed by then has not healed.
-const limit = 55 * time.Second
+// How many things of each kind there are.
+var (
+	fullSizes  = [kinds]int{500, 300, 50, 40}
+	allSizes   = [kinds]int{250, 150, 40, 30} // of each scenario when all are shown
+	quickSizes = [kinds]int{80, 50, 15, 15}
+)
 
 // Run shows a scenario and returns its verdict. An error means that the show could not be held or
-// was cut short by ctx; a loss is not an error but a verdict that is not Good.
+// was cut short by ctx; a loss is not an error but a verdict that is not Good. ErrNotFound: there is no
+// such scenario or lie; ErrInvalid: it shows nothing without a fence.
 func Run(ctx context.Context, cfg Config) (*Verdict, error) {
 	sc, err := find(cfg.Scenario)
 	if err != nil {
 		return nil, err
 	}
-	cfg.fill()
+	if err := cfg.check(sc); err != nil {
+		return nil, err
+	}
+	return run(ctx, sc, cfg)
+}
+
+func run(ctx context.Context, sc Scenario, cfg Config) (*Verdict, error) {
+	cfg.fill(sc)
 	dir, err := stage(cfg.Keep)
 	if err != nil {
 		return nil, err
@@ -59,41 +65,102 @@ func Run(ctx context.Context, cfg Config) (*Verdict, error) {
 	if cfg.Keep == "" {
 		defer func() { _ = os.RemoveAll(dir) }() // a temporary directory left behind harms nobody
 	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, cfg.limit)
 	defer cancel()
-	s := newShow(limited, cfg, dir)
+	s := newShow(limited, sc, cfg, dir)
 	defer s.close()
-	if err := errors.Join(sc.run(s), ctx.Err()); err != nil {
+	if err := errors.Join(s.play(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("show %s: %w", sc.Name, err)
 	}
 	if cfg.Keep != "" {
-		s.say("All files are left in %s.", dir)
+		s.say("demo", "all files are left in %s", dir)
 	}
 	return &s.verdict, nil
 }
 
-func find(name string) (Scenario, error) {
-	all := Scenarios()
-	if name == "" {
-		return all[0], nil
-	}
-	for _, sc := range all {
-		if sc.Name == name {
-			return sc, nil
-		}
-	}
-	return Scenario{}, fmt.Errorf("scenario %q: %w", name, holdfast.ErrNotFound)
+// Result is what one scenario of all came to.
+type Result struct {
+	Scenario Scenario
+	Verdict  *Verdict // nil: not shown
+	Err      error    // why the show could not be held
+	Skipped  bool     // it shows nothing without a fence
 }
 
-func (cfg *Config) fill() {
+// RunAll shows every scenario, each in a directory of its own below Keep. An error means that nothing
+// could be shown; what went wrong in one scenario is in its result.
+func RunAll(ctx context.Context, cfg Config) ([]Result, error) {
+	if cfg.sizes == [kinds]int{} && !cfg.Quick {
+		cfg.sizes = allSizes
+	}
+	if cfg.Lie != "" {
+		if err := cfg.check(table[0]); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Keep != "" {
+		dir, err := stage(cfg.Keep)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Keep = dir
+	}
+	var all []Result
+	for i, sc := range Scenarios() {
+		r, one := Result{Scenario: sc}, cfg
+		if cfg.Out != nil {
+			fmt.Fprintf(cfg.Out, "%d/%d  %s: %s\n", i+1, len(table), sc.Name, sc.Summary)
+		}
+		one.Scenario = sc.Name
+		if cfg.Keep != "" {
+			one.Keep = filepath.Join(cfg.Keep, sc.Name)
+		}
+		if r.Skipped = cfg.WithoutFence && sc.OnlyFenced(); !r.Skipped {
+			r.Verdict, r.Err = Run(ctx, one)
+		}
+		r.print(cfg.Out)
+		all = append(all, r)
+		if ctx.Err() != nil {
+			return all, fmt.Errorf("show all: %w", ctx.Err())
+		}
+	}
+	return all, nil
+}
+
+func (cfg *Config) check(sc Scenario) error {
+	if cfg.WithoutFence && sc.OnlyFenced() {
+		return fmt.Errorf("%s without a fence shows nothing: %s: %w", sc.Name, sc.Others, holdfast.ErrInvalid)
+	}
+	if cfg.Lie != "" && lies[cfg.Lie] == nil {
+		return fmt.Errorf("lie %q (there are %s): %w", cfg.Lie, Lies(), holdfast.ErrNotFound)
+	}
+	return nil
+}
+
+func (cfg *Config) fill(sc Scenario) {
 	if cfg.Seed == 0 {
 		cfg.Seed = 1
 	}
 	if cfg.sizes == [kinds]int{} {
-		cfg.sizes = [kinds]int{500, 300, 50, 40}
+		switch {
+		case cfg.Quick:
+			cfg.sizes = quickSizes
+		case sc.full != [kinds]int{}:
+			cfg.sizes = sc.full
+		default:
+			cfg.sizes = fullSizes
+		}
 	}
 	if cfg.beat == 0 {
 		cfg.beat = 25 * time.Millisecond
+	}
+	if cfg.limit == 0 {
+		cfg.limit = 55 * time.Second
+		if cfg.sizes == sc.full {
+			cfg.limit = 4 * time.Minute
+		}
+	}
+	if cfg.patience == 0 {
+		cfg.patience = 20 * time.Second
 	}
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
@@ -127,30 +194,4 @@ func stage(keep string) (string, error) {
 		return "", fmt.Errorf("%s is not empty: %w", dir, holdfast.ErrExists)
 	}
 	return dir, nil
-}
-
-// wipe removes all that is below dir, as `rm -rf dir/*` does: without asking, without syncing.
-func wipe(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", dir, err)
-	}
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-	}
-	return err
-}
-
-// weigh counts what is about to be removed.
-func weigh(dir string) (files int, size int64, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, 0, fmt.Errorf("read %s: %w", dir, err)
-	}
-	for _, e := range entries {
-		if i, err := e.Info(); err == nil { // a journal file may have gone meanwhile
-			files, size = files+1, size+i.Size()
-		}
-	}
-	return files, size, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,56 +14,117 @@ import (
 	formats "holdfast/internal/kind"
 )
 
-func small(t *testing.T, out *bytes.Buffer) Config {
+// shown is a show that a test held.
+type shown struct {
+	sc   Scenario
+	v    *Verdict
+	err  error
+	text string // the timeline
+}
+
+// showAll holds one show of each scenario, all at once since they mostly wait, each with little in it. Where
+// one stands for the others, a short run shows every third.
+func showAll(t *testing.T, alike bool, change func(i int, cfg *Config)) []shown {
 	t.Helper()
-	return Config{
-		Seed: 3, Out: out, Keep: t.TempDir(), Log: slog.New(slog.DiscardHandler),
-		sizes: [kinds]int{80, 50, 15, 15}, beat: 10 * time.Millisecond,
+	var all []shown
+	for i, sc := range Scenarios() {
+		if !alike || !testing.Short() || i%3 == 0 {
+			all = append(all, shown{sc: sc})
+		}
+	}
+	var g sync.WaitGroup
+	for i := range all {
+		var out bytes.Buffer
+		cfg := Config{
+			Scenario: all[i].sc.Name, Seed: 3, Out: &out, Keep: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+			sizes: [kinds]int{40, 25, 15, 15}, beat: 10 * time.Millisecond,
+		}
+		change(i, &cfg)
+		g.Go(func() {
+			all[i].v, all[i].err = Run(t.Context(), cfg)
+			all[i].text = out.String()
+		})
+	}
+	g.Wait()
+	return all
+}
+
+// Each scenario plays the rows of the design's table of faults that it names, under load, with devices
+// that delete what a listing lacks: faults 3, 5, 9, 10, 11, 14, 17, 18, 20, 26.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	for _, s := range showAll(t, false, func(int, *Config) {}) {
+		t.Run(s.sc.Name, func(t *testing.T) {
+			t.Log("\n" + s.text)
+			if s.err != nil {
+				t.Fatal(s.err)
+			}
+			if !s.v.Good() {
+				t.Errorf("verdict %s, problems %q", s.v, s.v.Problems)
+			}
+			line := regexp.MustCompile(`^acknowledged (\d+), present (\d+), altered 0, deleted on devices 0, refused while closed \d+, ` + s.sc.returns + ` in \d+\.\d s$`)
+			if m := line.FindStringSubmatch(s.v.String()); m == nil || m[1] != m[2] {
+				t.Errorf("verdict line %q", s.v)
+			}
+			if s.v.Acknowledged < 60 || s.v.Acknowledged > 95 {
+				t.Errorf("acknowledged %d, want 95 less some deletions", s.v.Acknowledged)
+			}
+			if !strings.Contains(s.text, disaster) {
+				t.Error("no disaster in the timeline")
+			}
+		})
 	}
 }
 
-func TestStoreRemoved(t *testing.T) {
-	var out bytes.Buffer
-	v, err := Run(t.Context(), small(t, &out))
-	t.Log("\n" + out.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !v.Good() {
-		t.Errorf("verdict %s, problems %q", v, v.Problems)
-	}
-	line := regexp.MustCompile(`^acknowledged (\d+), present (\d+), deleted on devices 0, healed in \d+\.\d s$`)
-	if m := line.FindStringSubmatch(v.String()); m == nil || m[1] != m[2] {
-		t.Errorf("verdict line %q", v)
-	}
-	if v.Acknowledged < 140 || v.Acknowledged > 160 {
-		t.Errorf("acknowledged %d, want 160 less a few deletions", v.Acknowledged)
-	}
-	if !strings.Contains(out.String(), "DISASTER") {
-		t.Error("no disaster in the timeline")
-	}
-}
-
-func TestStoreRemovedWithoutFence(t *testing.T) {
-	var out bytes.Buffer
-	cfg := small(t, &out)
-	cfg.WithoutFence = true
-	v, err := Run(t.Context(), cfg)
-	t.Log("\n" + out.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v.Good() || v.HasHealed || v.Present >= v.Acknowledged || v.Deleted == 0 {
-		t.Errorf("verdict %s: want losses on server and devices", v)
-	}
-	if !strings.Contains(v.String(), "not healed") {
-		t.Errorf("verdict line %q", v)
+// Without a fence each scenario that has something to show has to lose data on the server, and things on
+// devices: else it would not show what the fence is for.
+func TestWithoutFence(t *testing.T) {
+	t.Parallel()
+	for _, s := range showAll(t, true, func(_ int, cfg *Config) { cfg.WithoutFence = true }) {
+		t.Run(s.sc.Name, func(t *testing.T) {
+			if s.sc.OnlyFenced() {
+				if !errors.Is(s.err, holdfast.ErrInvalid) {
+					t.Errorf("got %v, want %v", s.err, holdfast.ErrInvalid)
+				}
+				return
+			}
+			t.Log("\n" + s.text)
+			if s.err != nil {
+				t.Fatal(s.err)
+			}
+			if s.v.Good() || s.v.IsBack || s.v.Present >= s.v.Acknowledged || s.v.Deleted == 0 {
+				t.Errorf("verdict %s: want losses on server and devices", s.v)
+			}
+			if !strings.HasSuffix(s.v.String(), "not "+s.sc.returns) {
+				t.Errorf("verdict line %q", s.v)
+			}
+		})
 	}
 }
 
-func TestUnknownScenario(t *testing.T) {
-	if _, err := Run(t.Context(), Config{Scenario: "flood"}); !errors.Is(err, holdfast.ErrNotFound) {
-		t.Errorf("got %v, want %v", err, holdfast.ErrNotFound)
+// A verdict is worth something only if it can be a bad one: one acknowledged thing is removed, or altered,
+// behind the demonstration's back, in every scenario.
+func TestLiesAreNoticed(t *testing.T) {
+	t.Parallel()
+	lie := func(i int) string { return []string{"drop", "alter"}[i%2] }
+	for i, s := range showAll(t, true, func(i int, cfg *Config) { cfg.Lie = lie(i) }) {
+		t.Run(s.sc.Name+" "+lie(i), func(t *testing.T) {
+			if s.err != nil {
+				t.Fatal(s.err)
+			}
+			v := s.v
+			if v.Good() || v.Present != v.Acknowledged-1 || (v.Deleted > 0) != (lie(i) == "drop") || (v.Altered == 1) != (lie(i) == "alter") {
+				t.Errorf("verdict %s: want one thing that is not as it was acknowledged\n%s", v, s.text)
+			}
+		})
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for _, cfg := range []Config{{Scenario: "flood"}, {Lie: "white"}} {
+		if _, err := Run(t.Context(), cfg); !errors.Is(err, holdfast.ErrNotFound) {
+			t.Errorf("%+v: got %v, want %v", cfg, err, holdfast.ErrNotFound)
+		}
 	}
 }
 
@@ -74,16 +136,18 @@ func TestKeepNeedsAnEmptyDirectory(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	v := &Verdict{Acknowledged: 890, Present: 890, Healed: 1840 * time.Millisecond, HasHealed: true}
-	if got, want := v.String(), "acknowledged 890, present 890, deleted on devices 0, healed in 1.8 s"; got != want || !v.Good() {
+	v := &Verdict{Acknowledged: 890, Present: 890, Refused: 7, How: "healed", Back: 1840 * time.Millisecond, IsBack: true}
+	want := "acknowledged 890, present 890, altered 0, deleted on devices 0, refused while closed 7, healed in 1.8 s"
+	if got := v.String(); got != want || !v.Good() {
 		t.Errorf("got %q (good %v), want %q (good)", got, v.Good(), want)
 	}
 	for _, bad := range []Verdict{
 		{},
-		{Acknowledged: 2, Present: 1, HasHealed: true},
-		{Acknowledged: 2, Present: 2, Deleted: 1, HasHealed: true},
+		{Acknowledged: 2, Present: 1, IsBack: true},
+		{Acknowledged: 2, Present: 2, Altered: 1, IsBack: true},
+		{Acknowledged: 2, Present: 2, Deleted: 1, IsBack: true},
 		{Acknowledged: 2, Present: 2},
-		{Acknowledged: 2, Present: 2, HasHealed: true, Problems: []string{"x"}},
+		{Acknowledged: 2, Present: 2, IsBack: true, Problems: []string{"x"}},
 	} {
 		if bad.Good() {
 			t.Errorf("%+v is called good", bad)

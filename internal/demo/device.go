@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -21,9 +20,9 @@ type device struct {
 	remote   *remote
 	journal  *journal
 	maker    maker
-	tell     func(format string, args ...any) // one line of the timeline; may be nil
-	poke     chan struct{}                    // "something is dirty": asks for a sync soon
-	services [3]*service                      // the syncing goroutine's own
+	tell     func(who, format string, args ...any) // one line of the timeline; may be nil
+	poke     chan struct{}                         // "something is dirty": asks for a sync soon
+	services [3]*service                           // the syncing goroutine's own
 
 	mu      sync.Mutex
 	shelves map[kind]*collection // where the person's new things go
@@ -68,7 +67,7 @@ func newDevice(name string, r *remote, j *journal, m maker) *device {
 
 func (d *device) say(format string, args ...any) {
 	if d.tell != nil {
-		d.tell("%-7s %s", d.name+":", fmt.Sprintf(format, args...))
+		d.tell(d.name, format, args...)
 	}
 }
 

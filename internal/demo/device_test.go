@@ -35,30 +35,37 @@ func (f *faulty) set(fault func(w http.ResponseWriter, r *http.Request) bool) {
 	f.fault.Store(&fault)
 }
 
-// bench is a real server with a faulty front, and devices that have discovered it.
+// stand is a real server with a faulty front, and devices that have discovered it.
 func stand(t *testing.T, names ...string) (*faulty, *journal, []*device) {
 	t.Helper()
 	ctx := t.Context()
 	cfg := Config{}
-	cfg.fill()
-	h, err := newHost(ctx, t.TempDir(), cfg)
+	cfg.fill(table[0])
+	h, err := newHost(ctx, t.TempDir(), cfg, nil)
 	if err != nil {
 		t.Fatalf("start server: %v", err)
 	}
-	t.Cleanup(h.close)
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Errorf("stop server: %v", err)
+		}
+	})
 	f := &faulty{next: h.http.Handler}
 	front := httptest.NewServer(f)
 	t.Cleanup(front.Close)
 	j := newJournal()
 	var all []*device
 	for _, name := range names {
-		r, err := newRemote(front.URL, account, h.password)
+		r, err := h.addDevice(ctx, name)
+		if err == nil {
+			err = r.move(front.URL)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(r.close)
 		d := newDevice(name, r, j, maker{7})
-		d.tell = t.Logf
+		d.tell = func(_, format string, args ...any) { t.Logf(format, args...) }
 		if err := d.discover(ctx); err != nil {
 			t.Fatalf("%s: discover: %v", name, err)
 		}

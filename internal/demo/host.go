@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/auth"
@@ -22,24 +23,31 @@ import (
 // account is the name of the one account of a show.
 const account = "demo"
 
-// host is the server of a show: ledger over SQLite and a directory mirror, authentication and DAV
+// host is a server of a show: ledger over SQLite and a directory mirror, authentication and DAV
 // over a loopback listener. It is put together here and not by package server, because no
 // configuration of a real server may lead to a ledger without a fence.
+//
+// It can be switched off and on. Its address stays: while it is off, connections are cut.
 type host struct {
-	url      string
-	storeDir string
-	password string // an app password
-	ledger   *ledger.Ledger
-	http     *http.Server
-	served   chan error
+	url       string
+	config    ledger.Config
+	passwords map[string]string // app passwords by device
+	ledger    *ledger.Ledger    // of the last start
+	auth      *auth.Auth
+	running   bool
+	front     front
+	http      *http.Server
+	served    chan error
 }
 
-func newHost(ctx context.Context, dir string, cfg Config) (*host, error) {
+// newHost makes a new server with its data in dir/server and its mirror in dir/mirror, and switches it on.
+func newHost(ctx context.Context, dir string, cfg Config, notify func(ledger.Event)) (*host, error) {
 	lc := ledger.Config{
 		Dir:         filepath.Join(dir, "server"),
 		Mirrors:     []ledger.MirrorConfig{{Name: "mirror", Path: filepath.Join(dir, "mirror")}},
 		SegmentSize: 8 << 20,
 		Log:         cfg.Log,
+		Notify:      notify,
 	}
 	_, _ = rand.Read(lc.Server[:]) // crypto/rand.Read never returns an error
 	if err := durable.MkdirAll(durable.Disk, lc.Dir); err != nil {
@@ -49,41 +57,107 @@ func newHost(ctx context.Context, dir string, cfg Config) (*host, error) {
 		return nil, fmt.Errorf("create ledger: %w", err)
 	}
 	lc.Unfenced = cfg.WithoutFence
-	l, err := ledger.Open(ctx, lc)
-	if err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+	h := &host{config: lc, passwords: make(map[string]string)}
+	if err := h.open(ctx); err != nil {
+		return nil, err
 	}
-	h := &host{storeDir: filepath.Join(lc.Dir, "store"), ledger: l, served: make(chan error, 1)}
-	if err := h.start(ctx, cfg.Log); err != nil {
-		return nil, errors.Join(err, l.Close(context.WithoutCancel(ctx)))
+	if err := h.addAccount(ctx); err != nil {
+		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
 }
 
-func (h *host) start(ctx context.Context, log *slog.Logger) error {
-	if err := h.ledger.WaitOpen(ctx); err != nil {
-		return fmt.Errorf("wait for ledger: %w", err)
-	}
-	a := auth.New(auth.Config{Ledger: h.ledger, Log: log})
-	if _, err := a.AddAccount(ctx, account, rand.Text()); err != nil {
-		return err
-	}
-	_, password, err := a.AddDevice(ctx, account, "demo devices")
-	if err != nil {
-		return err
-	}
+// sibling is a server with the same accounts over other directories, not switched on yet.
+func (h *host) sibling(data, mirror string) *host {
+	c := h.config
+	c.Dir = data
+	c.Mirrors = []ledger.MirrorConfig{{Name: "mirror", Path: mirror}}
+	return &host{config: c, passwords: h.passwords}
+}
+
+// hostOf returns the address as requests name it.
+func hostOf(h *host) string { return strings.Trim(strings.TrimPrefix(h.url, "http://"), "/") }
+
+func (h *host) storeDir() string  { return filepath.Join(h.config.Dir, "store") }
+func (h *host) mirrorDir() string { return h.config.Mirrors[0].Path }
+
+// open takes an address and switches the server on.
+func (h *host) open(ctx context.Context) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen on loopback: %w", err)
 	}
-	h.password, h.url = password, "http://"+listener.Addr().String()+"/"
+	h.url, h.served = "http://"+listener.Addr().String()+"/", make(chan error, 1)
 	h.http = &http.Server{
-		Handler:           handler(a, dav.New(dav.Config{Ledger: h.ledger, Log: log})),
+		Handler:           &h.front,
 		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(h.config.Log.Handler(), slog.LevelDebug),
 	}
 	go func() { h.served <- h.http.Serve(listener) }()
+	return h.switchOn(ctx)
+}
+
+// switchOn starts the process, so to speak. It answers at once; what it answers is the ledger's affair.
+func (h *host) switchOn(ctx context.Context) error {
+	l, err := ledger.Open(ctx, h.config)
+	if err != nil {
+		return fmt.Errorf("open ledger: %w", err)
+	}
+	h.ledger, h.running = l, true
+	h.auth = auth.New(auth.Config{Ledger: l, Log: h.config.Log})
+	h.front.serve(handler(h.auth, dav.New(dav.Config{Ledger: l, Log: h.config.Log})))
 	return nil
+}
+
+// switchOff ends the process; the address stays and cuts every connection.
+func (h *host) switchOff() error {
+	h.front.serve(nil)
+	h.running = false
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return h.ledger.Close(ctx)
+}
+
+func (h *host) addAccount(ctx context.Context) error {
+	if err := h.ledger.WaitOpen(ctx); err != nil {
+		return fmt.Errorf("wait for ledger: %w", err)
+	}
+	_, err := h.auth.AddAccount(ctx, account, rand.Text())
+	return err
+}
+
+// addDevice makes an app password for a device, or finds the one it has.
+func (h *host) addDevice(ctx context.Context, name string) (*remote, error) {
+	if h.passwords[name] == "" {
+		_, password, err := h.auth.AddDevice(ctx, account, name)
+		if err != nil {
+			return nil, err
+		}
+		h.passwords[name] = password
+	}
+	return newRemote(h.url, account, h.passwords[name])
+}
+
+// front is what listens. It is safe for concurrent use; the zero front is switched off.
+type front struct {
+	next atomic.Pointer[http.Handler]
+}
+
+func (f *front) serve(h http.Handler) {
+	if h == nil {
+		f.next.Store(nil)
+		return
+	}
+	f.next.Store(&h)
+}
+
+// ServeHTTP gives the request to the server, or cuts the connection when there is none.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	next := f.next.Load()
+	if next == nil {
+		panic(http.ErrAbortHandler) // net/http closes the connection and says nothing
+	}
+	(*next).ServeHTTP(w, r)
 }
 
 // handler gives DAV to those who sign in.
@@ -105,14 +179,14 @@ func handler(a *auth.Auth, d *dav.Handler) http.Handler {
 	})
 }
 
-// remote returns a new connection of the account.
-func (h *host) remote() (*remote, error) { return newRemote(h.url, account, h.password) }
-
-// close stops the server. Its data is temporary or judged already, so errors change nothing.
-func (h *host) close() {
+// close switches the server off for good.
+func (h *host) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = h.http.Shutdown(ctx)
+	err := h.http.Shutdown(ctx)
 	<-h.served
-	_ = h.ledger.Close(ctx)
+	if h.running {
+		err = errors.Join(err, h.switchOff())
+	}
+	return err
 }

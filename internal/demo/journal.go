@@ -3,6 +3,7 @@ package demo
 import (
 	"crypto/sha256"
 	"sync"
+	"time"
 
 	"holdfast"
 )
@@ -15,6 +16,13 @@ import (
 type journal struct {
 	mu    sync.Mutex
 	items map[string]*record // by path of the resource
+	acked []ack              // every acknowledgement, by the time at which it arrived
+}
+
+// ack is one acknowledgement: by whom, and when the request left and the answer arrived.
+type ack struct {
+	host        string
+	began, came time.Time
 }
 
 type record struct {
@@ -121,3 +129,37 @@ func (j *journal) snapshotOne(path string) record {
 	}
 	return *r // its map is not used by another version of the thing: the caller compares an unedited one
 }
+
+// acknowledgedBy notes who acknowledged a write that left at began.
+func (j *journal) acknowledgedBy(host string, began time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.acked = append(j.acked, ack{host, began, time.Now()})
+}
+
+// count returns how many acknowledgements match.
+func (j *journal) count(match func(ack) bool) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for _, a := range j.acked {
+		if match(a) {
+			n++
+		}
+	}
+	return n
+}
+
+// first returns the first acknowledgement that matches, or the zero ack.
+func (j *journal) first(match func(ack) bool) ack {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, a := range j.acked {
+		if match(a) {
+			return a
+		}
+	}
+	return ack{}
+}
+
+func by(host string) func(ack) bool { return func(a ack) bool { return a.host == host } }

@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,24 +21,32 @@ const maxAnswer = 64 << 20
 
 // remote speaks WebDAV to one server as one account. It is safe for concurrent use.
 type remote struct {
-	base           *url.URL
+	base           atomic.Pointer[url.URL]
 	http           *http.Client
 	user, password string
+	refused        atomic.Int64 // answers 503
 }
 
 func newRemote(base, user, password string) (*remote, error) {
-	u, err := url.Parse(base)
-	if err != nil {
-		return nil, fmt.Errorf("parse address %q: %w", base, err)
-	}
-	return &remote{
-		base: u, user: user, password: password,
+	r := &remote{
+		user: user, password: password,
 		http: &http.Client{
 			Transport:     &http.Transport{MaxIdleConnsPerHost: 4},
 			Timeout:       30 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-	}, nil
+	}
+	return r, r.move(base)
+}
+
+// move has the next request go to another address, as when a name in the DNS was changed.
+func (r *remote) move(base string) error {
+	u, err := url.Parse(base)
+	if err != nil {
+		return fmt.Errorf("parse address %q: %w", base, err)
+	}
+	r.base.Store(u)
+	return nil
 }
 
 func (r *remote) close() { r.http.CloseIdleConnections() }
@@ -72,6 +81,7 @@ func gone(err error) bool {
 
 // answer is a 2xx answer.
 type answer struct {
+	host   string // that answered
 	path   string // encoded path that answered, after redirects
 	header http.Header
 	body   []byte
@@ -80,8 +90,9 @@ type answer struct {
 // do sends one request and follows at most five redirects itself with the same method and body, as
 // dav4jvm does (ktor/DavResource.kt). Any answer outside 2xx is a *statusError.
 func (r *remote) do(ctx context.Context, method, at string, header map[string]string, body []byte) (*answer, error) {
+	base := r.base.Load()
 	for range 6 {
-		u, err := r.base.Parse(at)
+		u, err := base.Parse(at)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, at, err)
 		}
@@ -90,7 +101,7 @@ func (r *remote) do(ctx context.Context, method, at string, header map[string]st
 			return a, err
 		}
 		target, err := u.Parse(next)
-		if err != nil || target.Host != r.base.Host {
+		if err != nil || target.Host != base.Host {
 			return nil, fmt.Errorf("%s %s: redirect to %q", method, at, next)
 		}
 		at = target.EscapedPath()
@@ -123,9 +134,12 @@ func (r *remote) once(ctx context.Context, method string, u *url.URL, header map
 	case resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "":
 		return nil, resp.Header.Get("Location"), nil
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			r.refused.Add(1)
+		}
 		return nil, "", newStatusError(method, u.Path, resp, got)
 	}
-	return &answer{path: u.EscapedPath(), header: resp.Header, body: got}, "", nil
+	return &answer{host: u.Host, path: u.EscapedPath(), header: resp.Header, body: got}, "", nil
 }
 
 func newStatusError(method, at string, resp *http.Response, body []byte) *statusError {

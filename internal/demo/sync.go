@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // batch is how many members one multiget asks for (SyncManager.kt:795, MULTIGET_BATCH_SIZE).
@@ -59,10 +60,12 @@ func (d *device) sendDeletions(ctx context.Context, c *collection) (told bool, e
 				header["If-Match"] = it.etag
 			}
 			d.journal.deleteTried(c.path(it.name), c.kind)
-			_, err := d.remote.do(ctx, http.MethodDelete, c.path(it.name), header, nil)
+			began := time.Now()
+			a, err := d.remote.do(ctx, http.MethodDelete, c.path(it.name), header, nil)
 			switch {
 			case err == nil:
 				d.journal.deleteAcked(c.path(it.name), c.kind)
+				d.journal.acknowledgedBy(a.host, began)
 				told = true
 			case status(err) == 0:
 				return told, err
@@ -112,9 +115,11 @@ func (d *device) upload(ctx context.Context, c *collection, it item, asNew bool)
 	}
 	path := c.path(it.name)
 	d.journal.putTried(path, c.kind, it.body)
+	began := time.Now()
 	a, err := d.remote.do(ctx, http.MethodPut, path, header, it.body)
 	if err == nil {
 		d.journal.putAcked(path, c.kind, it.body)
+		d.journal.acknowledgedBy(a.host, began)
 		d.uploaded(c, it, a.header.Get("ETag"))
 		return nil
 	}

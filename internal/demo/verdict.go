@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -15,25 +14,32 @@ import (
 type Verdict struct {
 	Acknowledged int           // things the server said it has, and nobody asked to delete
 	Present      int           // of these, how many it has in the end, byte for byte
+	Altered      int           // of these, how many it has with other bytes than it acknowledged
 	Deleted      int           // things that devices deleted because of the server and nobody's wish, over all devices
-	Healed       time.Duration // from the disaster to the first true answer after the last untrue or missing one
-	HasHealed    bool          // the server came back by itself with what it had acknowledged
+	Refused      int           // answers 503 to devices: "wait"
+	How          string        // how the server comes back: healed, writes again
+	Back         time.Duration // from the disaster to the first true answer after the last other one
+	IsBack       bool          // it came back with all it had acknowledged
 	Problems     []string      // anything else that should not be
 }
 
 // Good reports that nothing was lost and no device deleted anything it should not have.
 func (v *Verdict) Good() bool {
-	return v.Acknowledged > 0 && v.Present == v.Acknowledged && v.Deleted == 0 && v.HasHealed && len(v.Problems) == 0
+	return v.Acknowledged > 0 && v.Present == v.Acknowledged && v.Altered == 0 && v.Deleted == 0 && v.IsBack && len(v.Problems) == 0
 }
 
-// String is the verdict in one line: `acknowledged N, present N, deleted on devices N, healed in S s`.
-// A server that did not heal has `not healed` as its last part.
+// String is the verdict in one line: `acknowledged N, present N, altered 0, deleted on devices 0, refused
+// while closed N, healed in S s`. A server that did not come back has `not healed` as its last part.
 func (v *Verdict) String() string {
-	healed := "not healed"
-	if v.HasHealed {
-		healed = fmt.Sprintf("healed in %.1f s", v.Healed.Seconds())
+	return fmt.Sprintf("acknowledged %d, present %d, altered %d, deleted on devices %d, refused while closed %d, %s",
+		v.Acknowledged, v.Present, v.Altered, v.Deleted, v.Refused, v.back())
+}
+
+func (v *Verdict) back() string {
+	if !v.IsBack {
+		return "not " + v.How
 	}
-	return fmt.Sprintf("acknowledged %d, present %d, deleted on devices %d, %s", v.Acknowledged, v.Present, v.Deleted, healed)
+	return fmt.Sprintf("%s in %.1f s", v.How, v.Back.Seconds())
 }
 
 // tally counts, for each kind, what was acknowledged and how much of it each place has in the end.
@@ -70,17 +76,30 @@ func (s *show) judge(more ...*device) {
 			s.verdict.Deleted += d.lost[k]
 		}
 		if _, dirty := d.total(); dirty > 0 {
-			s.problem("%s: %d changes that the server refuses for ever (412: it does not know the version they are based on)", d.name, dirty)
+			s.problem("%s: the server refuses for ever what was written here: %s waiting (412: it does not know the version before)", d.name, things(dirty))
 		}
 	}
 	for k := range kinds {
 		s.verdict.Acknowledged += t.owed[k]
 		s.verdict.Present += server.have[k]
 	}
+	s.verdict.Altered = server.unequal
+	if took, ok := s.returned(); ok && s.verdict.Present == s.verdict.Acknowledged {
+		s.verdict.Back, s.verdict.IsBack = took, true
+	}
 	for _, p := range t.places {
 		s.judgePlace(t, p)
 	}
 	t.print(s.cfg.Out)
+}
+
+// returned is when the server answered truly again; where its reads went on, when it took writes again.
+func (s *show) returned() (took time.Duration, ok bool) {
+	if s.away.to.IsZero() {
+		return s.watch.returned()
+	}
+	first := s.journal.first(func(a ack) bool { return a.came.After(s.away.to) })
+	return first.came.Sub(s.away.to), first.host != ""
 }
 
 func (s *show) judgePlace(t *tally, p place) {
@@ -96,13 +115,13 @@ func (s *show) judgePlace(t *tally, p place) {
 		s.problem("%s: not there any more: %s", p.name, strings.Join(gone, ", "))
 	}
 	if p.unequal > 0 {
-		s.problem("%s: %d things differ from what was acknowledged", p.name, p.unequal)
+		s.problem("%s: %s other than it was acknowledged", p.name, things(p.unequal))
 	}
 	if p.back > 0 {
-		s.problem("%s: %d deleted things are there again", p.name, p.back)
+		s.problem("%s: %s there again after a deletion that was acknowledged", p.name, things(p.back))
 	}
 	if p.unknown > 0 {
-		s.problem("%s: %d things that nobody wrote", p.name, p.unknown)
+		s.problem("%s: %s there that nobody wrote", p.name, things(p.unknown))
 	}
 }
 
@@ -174,62 +193,10 @@ func (t *tally) print(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// watch reads one acknowledged thing over and over from the disaster on, as a person who keeps
-// pressing "refresh" would, and measures when the answers became true again.
-type watch struct {
-	show  *show
-	path  string
-	began time.Time
-
-	lastBad time.Time // of the last answer that was not the thing itself
-	good    time.Time // of the first true answer after it
-	status  int       // of the last bad answer; -1: of none yet
-}
-
-func (w *watch) run(ctx context.Context, every time.Duration) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		w.look(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+// things says how many, with the verb: `1 thing is`.
+func things(n int) string {
+	if n == 1 {
+		return "1 thing is"
 	}
-}
-
-func (w *watch) look(ctx context.Context) {
-	a, err := w.show.reader.do(ctx, http.MethodGet, w.path, nil, nil)
-	if ctx.Err() != nil {
-		return
-	}
-	now := time.Now()
-	want := w.show.journal.snapshotOne(w.path)
-	if err == nil && want.fine(sha256.Sum256(a.body)) {
-		if w.good.IsZero() {
-			w.good = now
-			if !w.lastBad.IsZero() {
-				w.show.say("The server answers again, and truly.")
-			}
-		}
-		return
-	}
-	n := status(err)
-	if n != w.status {
-		w.show.say("The server answers %s to a contact it has acknowledged.", answerWords(n))
-	}
-	w.lastBad, w.good, w.status = now, time.Time{}, n
-}
-
-func answerWords(n int) string {
-	switch n {
-	case http.StatusServiceUnavailable:
-		return `503, "wait",`
-	case http.StatusNotFound:
-		return `404, "there is no such thing",`
-	case 0:
-		return "nothing or something else"
-	}
-	return fmt.Sprintf("%d, %q,", n, http.StatusText(n))
+	return fmt.Sprintf("%d things are", n)
 }

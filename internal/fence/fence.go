@@ -95,8 +95,10 @@ type Witness struct {
 	Account holdfast.AccountID
 	Epoch   holdfast.Epoch
 	Seq     holdfast.Seq
-	Prefix  []byte // of the chain hash at Seq; may be shorter than a hash, never empty
-	Source  string // for people: "head file", "sync token of device 3"
+	Prefix  []byte            // of the chain hash at Seq; may be shorter than a hash, never empty
+	Source  string            // for people: "head file", "sync token of device 3"
+	Device  holdfast.DeviceID // that showed a sync token; 0: not known
+	Found   uint64            // number of the term in which it came to light, of a sync token; 0: before that term wrote anything
 }
 
 // Judge says whether a copy whose head is given bears a witness out: nil if it does, Lost if it ends

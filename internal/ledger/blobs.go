@@ -53,7 +53,7 @@ func (l *Ledger) PutBlob(ctx context.Context, a holdfast.AccountID, r io.Reader,
 		return Body{}, err
 	}
 	l.mu.RLock()
-	mirrors, held, why := l.mirrors, l.state != fence.Open, l.reason
+	mirrors, held, why := l.mirrors, l.state != fence.Open, l.reason.Full()
 	l.mu.RUnlock()
 	if held {
 		return Body{}, fmt.Errorf("%s: %w", why, holdfast.ErrNotDurable)

@@ -116,7 +116,7 @@ func (r *rig) waitReason(text string) {
 	defer cancel()
 	for {
 		r.Ledger.mu.RLock()
-		changed, reason := r.changed, r.reason
+		changed, reason := r.changed, r.reason.Full()
 		r.Ledger.mu.RUnlock()
 		if strings.Contains(reason, text) {
 			return

@@ -28,14 +28,17 @@ type headFile struct {
 	Term     string          `json:"term,omitempty"`
 	Written  time.Time       `json:"written"`
 	Heads    []headFileEntry `json:"heads"`
-	Tokens   []headFileEntry `json:"tokens,omitempty"` // sync tokens that proved a loss
+	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
+	Members  []member        `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
 }
 
 type headFileEntry struct {
 	Account holdfast.AccountID `json:"account"`
 	Epoch   holdfast.Epoch     `json:"epoch"`
 	Seq     holdfast.Seq       `json:"seq"`
-	Hash    string             `json:"hash"` // of a token: its first 16 digits
+	Hash    string             `json:"hash"`             // of a token: its first 16 digits
+	Found   uint64             `json:"found,omitempty"`  // of a token: number of the term in which it came
+	Device  holdfast.DeviceID  `json:"device,omitempty"` // of a token: which showed it
 }
 
 const headFormat = "holdfast heads 1"
@@ -49,7 +52,7 @@ func createHeadFile(cfg Config, heads map[holdfast.AccountID]holdfast.AccountHea
 	f := headFile{Format: headFormat, Server: cfg.Server.String(), Instance: instanceID(), Written: cfg.Now().UTC(), Heads: []headFileEntry{}}
 	for _, a := range slices.Sorted(maps.Keys(heads)) {
 		h := heads[a]
-		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+		f.Heads = append(f.Heads, headFileEntry{Account: a, Epoch: h.Epoch, Seq: h.Head.Seq, Hash: h.Head.Hash.String()})
 	}
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
@@ -82,20 +85,28 @@ func readHeadFile(cfg Config) (*headFile, error) {
 			return nil, fmt.Errorf("head file %s: hash %q of account %s: %w", headPath(cfg), e.Hash, e.Account, holdfast.ErrCorrupt)
 		}
 	}
+	if err := checkMembers(f.Members); err != nil {
+		return nil, fmt.Errorf("head file %s: %w", headPath(cfg), err)
+	}
 	return &f, nil
 }
 
-func (f *headFile) witnesses() []fence.Witness { return entriesToWitnesses(f.Heads, "head file") }
+func (f *headFile) witnesses() []fence.Witness { return entriesToWitnesses(f.Heads, "the head file") }
 
 func (f *headFile) tokenWitnesses() []fence.Witness {
-	return entriesToWitnesses(f.Tokens, "sync token of a device")
+	ws := entriesToWitnesses(f.Tokens, "")
+	for i := range ws {
+		ws[i].Device = f.Tokens[i].Device
+		ws[i].Source = tokenOf(ws[i].Device)
+	}
+	return ws
 }
 
 func entriesToWitnesses(entries []headFileEntry, source string) []fence.Witness {
 	var ws []fence.Witness
 	for _, e := range entries {
 		prefix, _ := hex.DecodeString(e.Hash) // checked by readHeadFile
-		ws = append(ws, fence.Witness{Account: e.Account, Epoch: e.Epoch, Seq: e.Seq, Prefix: prefix, Source: source})
+		ws = append(ws, fence.Witness{Account: e.Account, Epoch: e.Epoch, Seq: e.Seq, Prefix: prefix, Source: source, Found: e.Found})
 	}
 	return ws
 }
@@ -133,14 +144,19 @@ func (l *Ledger) keepHeads(ctx context.Context) {
 // writeHeads writes the durable heads to DIR/heads and to every mirror, if they moved. An account
 // whose fence is closed keeps the higher witness that closed it.
 func (l *Ledger) writeHeads(ctx context.Context) error {
+	l.headsMu.Lock()
+	defer l.headsMu.Unlock()
 	l.mu.Lock()
 	if !l.headsDue || l.db == nil && len(l.tokens) == 0 {
 		l.mu.Unlock()
 		return nil
 	}
-	l.headsDue = false
 	heads := make(map[holdfast.AccountID]holdfast.AccountHead, len(l.heads))
-	f := headFile{Format: headFormat, Server: l.cfg.Server.String(), Instance: l.instance, Term: l.term.String(), Written: l.now().UTC(), Heads: []headFileEntry{}}
+	f := headFile{Format: headFormat, Server: l.cfg.Server.String(), Instance: l.instance, Term: l.term.String(), Written: l.now().UTC(), Heads: []headFileEntry{}, Members: l.members}
+	if l.membersDoubt { // the next proof writes them
+		l.mu.Unlock()
+		return nil
+	}
 	for a, h := range l.heads {
 		if _, closed := l.shut[a]; !closed {
 			heads[a] = h
@@ -148,11 +164,12 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	}
 	maps.Copy(heads, l.lost)
 	for a, h := range heads {
-		f.Heads = append(f.Heads, headFileEntry{a, h.Epoch, h.Head.Seq, h.Head.Hash.String()})
+		f.Heads = append(f.Heads, headFileEntry{Account: a, Epoch: h.Epoch, Seq: h.Head.Seq, Hash: h.Head.Hash.String()})
 	}
 	for _, w := range l.tokens {
-		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix)})
+		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix), w.Found, w.Device})
 	}
+	l.headsDue = false
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
 	l.mu.Unlock()

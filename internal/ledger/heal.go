@@ -23,11 +23,11 @@ const (
 // bodies, names and ETags are identical and devices notice nothing (F5).
 func (p *proof) heal(ctx context.Context) error {
 	p.report.healBegan = p.ledger.now()
-	p.ledger.setState(fence.Closed, "healing the store from the mirror")
+	p.ledger.setState(fence.Closed, fence.Reason{Code: fence.Healing})
 	var failed error
-	done := HealProgress{Total: p.lacking()}
+	done := HealProgress{Total: p.toHeal()}
 	for i, m := range p.session.mirrors {
-		if !p.ahead(p.recovered[i]) {
+		if p.chosen[i].grade != complete || !p.ahead(p.recovered[i]) {
 			continue
 		}
 		h := &healer{proof: p, mirror: m, done: &done}
@@ -55,7 +55,7 @@ func (p *proof) heal(ctx context.Context) error {
 		if failed != nil {
 			return failed // another attempt, or another mirror, may do it
 		}
-		p.close(a, fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq))
+		p.close(a, fence.Reason{Code: fence.Unreadable, Subject: p.holder(a, m), Detail: fmt.Sprintf("the mirrors end at change %d, but only %d could be read back", m.Head.Seq, p.store[a].Head.Seq)})
 	}
 	return nil
 }
@@ -77,8 +77,8 @@ func (p *proof) ahead(rec *mirror.Recovered) bool {
 	return false
 }
 
-// lacking counts the changes that the mirrors have and the store has not.
-func (p *proof) lacking() (n int) {
+// toHeal counts the changes that the mirrors have and the store has not.
+func (p *proof) toHeal() (n int) {
 	for a, h := range p.merged {
 		if have := p.store[a].Head.Seq; h.Head.Seq > have {
 			n += int(h.Head.Seq - have)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -25,9 +26,12 @@ func (l *Ledger) keep(ctx context.Context) {
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	scrubDone := make(chan struct{})
+	go func() { defer close(scrubDone); l.scrub.run(hctx) }()
 	l.keepServing(ctx)
 	stopHeads()
 	<-headsDone
+	<-scrubDone
 	closeBuckets(l, append(l.buckets, l.blobs.home))
 }
 
@@ -41,7 +45,9 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			if s, err = l.prove(ctx); err == nil {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
-				l.setState(fence.Open, "")
+				l.setState(fence.Open, fence.Reason{})
+				s.told()
+				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
 				if err == nil {
@@ -50,10 +56,11 @@ func (l *Ledger) keepServing(ctx context.Context) {
 			}
 		}
 		l.noteDamage(err)
+		without := l.leaveOut(err)
 		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
 			return // a restore that did not open is for its person to try again
 		}
-		if l.useReserve(err) {
+		if without || errors.Is(err, errAgain) || l.useReserve(err) || errors.Is(err, errDecision) && served {
 			continue
 		}
 		if !served || !errors.Is(err, errStoreGone) || l.now().Sub(began) < time.Second {
@@ -77,7 +84,7 @@ func (l *Ledger) patience() time.Duration {
 func (l *Ledger) heldAlarm() error {
 	select {
 	case err := <-l.alarm:
-		if l.hasStore() {
+		if l.hasStore() && !errors.Is(err, errDecision) {
 			return err
 		}
 	default:
@@ -105,22 +112,31 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
+<<<<<<< HEAD
 	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
 		l.setState(fence.Closed, "a disk failed, this process must restart: "+err.Error())
+=======
+	case errors.Is(err, holdfast.ErrFatal):
+		l.setState(fence.Closed, whyOf(err))
+		l.condemn(err)
+>>>>>>> main
 		l.dropStore()
 		l.fatal <- err
 		return false
 	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
 		l.noteConflict()
-		l.setState(fence.Closed, "another server has taken over: "+err.Error())
+		l.setState(fence.Closed, whyOf(err))
 		l.dropStore()
-		<-ctx.Done() // an operator decides which of the two goes on
-		return false
-	case errors.As(err, &inMirror) && l.hasStore():
-		l.setState(fence.Held, err.Error())
+		l.refuseDecisions(err)
+		return l.awaitTakeOver(ctx) // an operator decides which of the two goes on
+	case errors.Is(err, errDecision) && l.hasStore():
+		l.setState(fence.Held, whyOf(err))
+		return true
+	case (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && l.hasStore():
+		l.setState(fence.Held, whyOf(err))
 		return true
 	}
-	l.setState(fence.Closed, err.Error())
+	l.setState(fence.Closed, whyOf(err))
 	l.dropStore()
 	return true
 }
@@ -134,12 +150,15 @@ func (l *Ledger) noteConflict() {
 // demote moves the fence as soon as something failed, before any request hears of it.
 func (l *Ledger) demote(err error) {
 	var inMirror *mirrorError
-	if errors.As(err, &inMirror) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
-		l.setState(fence.Held, err.Error())
+	if (errors.As(err, &inMirror) || errors.Is(err, errAgain)) && !errors.Is(err, holdfast.ErrFenced) && !errors.Is(err, holdfast.ErrFatal) {
+		l.setState(fence.Held, whyOf(err))
 		return
 	}
-	l.setState(fence.Closed, err.Error())
+	l.setState(fence.Closed, whyOf(err))
 }
+
+// errAgain ends a session because another one is wanted at once: with other mirrors, or by other rules.
+var errAgain = errors.New("mirrors or their policy change")
 
 // errStoreGone marks an error after which healing should begin without delay.
 var errStoreGone = errors.New("the store cannot be used")
@@ -151,17 +170,26 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case <-l.joinNow: // mirrors or policy changed
 	case err := <-l.alarm:
-		l.raise(err) // for heldAlarm
+		if !errors.Is(err, errDecision) { // for which there is no reason to wait
+			l.raise(err) // for heldAlarm
+		}
 	}
 }
 
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
+<<<<<<< HEAD
 	if l.planted(noDrain) && cause != nil {
 		return
 	}
+=======
+	l.mu.Lock()
+	l.session = nil
+	l.mu.Unlock()
+>>>>>>> main
 	for i, lg := range s.logs {
 		end := lg.Close
 		if cause == nil {
@@ -174,7 +202,7 @@ func (l *Ledger) endSession(s *session, cause error) {
 	}
 	s.third.close(l)
 	if cause == nil {
-		l.setState(fence.Closed, shuttingDown)
+		l.setState(fence.Closed, fence.Reason{Code: fence.Stopping})
 		if err := l.writeHeads(context.Background()); err != nil {
 			l.log.Warn("write head files", "err", err)
 		}
@@ -206,24 +234,47 @@ func (l *Ledger) dropStore() {
 func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
+<<<<<<< HEAD
 	old := l.buckets
 	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
 		l.mu.Unlock()
 		closeBuckets(l, old)
 	}()
+=======
+	defer l.mu.Unlock()
+	l.session = s
+>>>>>>> main
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
-		l.shut[w.Account] = gone(w)
+		l.shutFor(w)
 	}
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
+<<<<<<< HEAD
+=======
+	closeBuckets(l, old)
+	known := l.heads
+>>>>>>> main
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {
+		if _, closed := l.shut[a]; closed { // what the store has of it may never have been acknowledged
+			if h, ok := known[a]; ok {
+				l.heads[a] = h
+			}
+			continue
+		}
 		l.heads[a] = h
 		for w := range l.watchers[a] {
 			w.notify(h.Head)
 		}
 	}
 	l.headsDue = true
+	l.tokens = slices.DeleteFunc(l.tokens, func(w fence.Witness) bool { // accepted
+		_, closed := l.shut[w.Account]
+		return !closed && w.Epoch < l.heads[w.Account].Epoch
+	})
+	if len(l.decisions) > 0 { // came while this was being proven
+		l.tell(errDecision)
+	}
 }
 
 func closeBuckets(l *Ledger, buckets []*dir.Dir) {

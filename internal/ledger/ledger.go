@@ -12,12 +12,14 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,11 +50,14 @@ type MirrorConfig struct {
 type Config struct {
 	Dir         string            // the data directory: store/, blobs/, heads, incidents/
 	Server      holdfast.ServerID // as init made it
-	Mirrors     []MirrorConfig    // all of them must have a change before it is acknowledged
+	Mirrors     []MirrorConfig    // the live ones of them have a change before it is acknowledged
+	Policy      Policy            // what is done while a mirror is away; empty = Strict
+	Copies      int               // mirrors that must have a change (K); 0 = all
 	Witness     string            // directory of the head witness in a third place; "" = none
 	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
 	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
 	Log         *slog.Logger
+	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
 	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
 	Now         func() time.Time // nil = time.Now; for people and reports, never for order
 
@@ -61,6 +66,8 @@ type Config struct {
 
 	vfs   string // SQLite's name for FS; only the simulator sets it
 	hooks hooks  // only the simulator sets any
+
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
@@ -99,40 +106,60 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
-	alarm    chan error              // what a reader or the watch saw: the store or a claim may be false
+	scrub    *scrubber
+	jobs     chan *job     // for the committer, between two batches
+	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
+	ordered  chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
 	// The keeper's own.
-	unused  holdfast.Term   // claimed in every mirror, no log of it begun
-	begun   int             // logs begun since the fence was open last
-	suspect error           // what the store gave was false: it is to be made anew from the mirrors
-	doubted map[string]bool // mirrors that gave what is false
+	unused   holdfast.Term       // claimed in every mirror, no log of it begun
+	begun    int                 // logs begun since the fence was open last
+	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
+	doubted  map[string]bool     // mirrors that gave what is false
+	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
+	force    bool                // claim the mirrors although another data directory did
+	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
 
-	mu        sync.RWMutex // guards all below
-	state     fence.State
-	reason    string
-	since     time.Time
-	changed   chan struct{} // closed and made anew whenever state changes
-	db        *sharedStore  // nil while closed
-	mirrors   []*mirror.Mirror
-	buckets   []*dir.Dir
-	positions []uint64 // of each mirror's log when the durable heads last moved
-	term      holdfast.Term
-	paths     *paths
-	heads     map[holdfast.AccountID]holdfast.AccountHead // durable heads
-	shut      map[holdfast.AccountID]string               // accounts whose own fence is closed, and why
-	lost      map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
-	tokens    []fence.Witness                             // sync tokens that proved a loss
-	watchers  map[holdfast.AccountID]map[*Watcher]struct{}
-	macKey    []byte
-	info      []MirrorStatus
-	heals     []HealStatus
-	third     *WitnessStatus // nil: none is configured
-	foreign   int            // sync tokens refused for a wrong MAC or server
-	conflicts int            // times that another server owned the mirrors
-	headsDue  bool
+	headsMu sync.Mutex // who holds it writes DIR/heads; taken before mu
+
+	mu         sync.RWMutex // guards all below
+	state      fence.State
+	reason     fence.Reason
+	since      time.Time
+	changed    chan struct{} // closed and made anew whenever state changes
+	db         *sharedStore  // nil while closed
+	mirrors    []*mirror.Mirror
+	buckets    []*dir.Dir
+	positions  []uint64 // of each mirror's log when the durable heads last moved
+	term       holdfast.Term
+	paths      *paths
+	heads      map[holdfast.AccountID]holdfast.AccountHead // durable heads
+	shut       map[holdfast.AccountID]closure              // accounts whose own fence is closed, and why
+	lost       map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	tokens     []fence.Witness                             // sync tokens that proved a loss
+	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
+	watchers   map[holdfast.AccountID]map[*Watcher]struct{}
+	macKey     []byte
+	info       []MirrorStatus
+	heals      []HealStatus
+	third      *WitnessStatus // nil: none is configured
+	foreign    int            // sync tokens refused for a wrong MAC or server
+	foreigners map[foreignDevice]ForeignStatus
+	conflicts  int // times that another server owned the mirrors
+	headsDue   bool
+	told       map[string]bool // records of snapshots of which a person heard from this process
+
+	mirrorsAt    []MirrorConfig // the configured mirrors
+	rules        rules
+	members      []member      // as in DIR/heads
+	membersDoubt bool          // a write of DIR/heads failed: it may say something else
+	session      *session      // that serves, or is about to; nil: none
+	joinNow      chan struct{} // has one item when mirrors or rules changed
 }
 
 // Create makes the store, the mirrors and account 0 of a new server. Every place must be new or
@@ -183,7 +210,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
@@ -202,6 +229,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 }
 
 func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
+	if err := (rules{cfg.Policy, cfg.Copies}).check(len(cfg.Mirrors)); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	hf, err := readHeadFile(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
@@ -213,16 +243,19 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1),
-		changed: make(chan struct{}), reason: "starting: comparing store and mirrors", since: cfg.Now(),
-		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]string{},
+		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
+		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
+		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t,
+		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
+		joinNow: make(chan struct{}, 1),
 	}
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
-		l.info = append(l.info, MirrorStatus{Name: m.Name, Path: m.Path, State: "not yet read"})
+		l.infoOf(place{MirrorConfig: m})
 	}
+	l.scrub = newScrubber(l)
 	go l.keep(kctx)
 	return l, nil
 }
@@ -251,9 +284,9 @@ func (l *Ledger) WaitOpen(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-l.ended:
-			return fmt.Errorf("fence closed: %s: %w", reason, holdfast.ErrFenced)
+			return fmt.Errorf("fence closed: %s: %w", reason.Full(), holdfast.ErrFenced)
 		case <-ctx.Done():
-			return fmt.Errorf("fence %s: %s: %w", state, reason, ctx.Err())
+			return fmt.Errorf("fence %s: %s: %w", state, reason.Full(), ctx.Err())
 		}
 	}
 }
@@ -265,6 +298,7 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
 	if l.fault == nil {
 		return do()
 	}
@@ -279,18 +313,39 @@ func (l *Ledger) step(name string, do func() error) error {
 
 func (l *Ledger) now() time.Time { return l.cfg.Now() }
 
-// shuttingDown is the reason for which a fence closes when the process was asked to end.
-const shuttingDown = "shutting down"
-
 // setState moves the fence and tells who waits for it.
-func (l *Ledger) setState(s fence.State, reason string) {
-	if l.moveState(s, reason) && reason != shuttingDown {
-		l.emit(Event{Kind: EventFence, State: s.String(), Bad: s != fence.Open, Text: strings.TrimSuffix("fence "+s.String()+": "+reason, ": ")})
+func (l *Ledger) setState(s fence.State, why fence.Reason) {
+	if !l.moveState(s, why) || why.Code == fence.Stopping || why.Code == fence.Deciding {
+		return
 	}
+	l.emit(Event{Kind: EventFence, State: s.String(), Bad: s != fence.Open, Text: strings.TrimSuffix("fence "+s.String()+": "+why.Full(), ": "), Todo: why.Todo()})
+}
+
+// whyOf finds the reason in an error of the keeper's.
+func whyOf(err error) fence.Reason {
+	var inMirror *mirrorError
+	switch {
+	case errors.Is(err, errDecision):
+		return fence.Reason{Code: fence.Deciding}
+	case errors.Is(err, errAgain):
+		return fence.Reason{Code: fence.Changing}
+	case errors.As(err, &inMirror) && inMirror.name == "" && !errors.Is(err, holdfast.ErrFatal) && !errors.Is(err, holdfast.ErrFull):
+		return fence.Reason{Code: fence.WitnessAway, Detail: err.Error()}
+	case errors.As(err, &inMirror):
+		r := fence.Why(err, cmp.Or(inMirror.name, "(the head witness)"))
+		switch {
+		case errors.Is(err, errClaimDamaged):
+			r.Code = fence.ClaimDamaged
+		case errors.Is(err, errTakenOver):
+			r.Code = fence.TakenOver
+		}
+		return r
+	}
+	return fence.Why(err, "")
 }
 
 // moveState reports whether state or reason are new.
-func (l *Ledger) moveState(s fence.State, reason string) bool {
+func (l *Ledger) moveState(s fence.State, reason fence.Reason) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state == s && l.reason == reason {
@@ -302,10 +357,10 @@ func (l *Ledger) moveState(s fence.State, reason string) bool {
 	switch {
 	case s == fence.Open:
 		l.log.Info("fence", "state", s.String())
-	case reason == shuttingDown: // as it was told to
-		l.log.Info("fence", "state", s.String(), "reason", reason)
+	case reason.Code == fence.Stopping || reason.Code == fence.Deciding: // as it was told to
+		l.log.Info("fence", "state", s.String(), "code", string(reason.Code), "reason", reason.String())
 	default:
-		l.log.Warn("fence", "state", s.String(), "reason", reason)
+		l.log.Warn("fence", "state", s.String(), "code", string(reason.Code), "reason", reason.String(), "detail", reason.Detail)
 	}
 	return true
 }
@@ -314,7 +369,7 @@ func (l *Ledger) moveState(s fence.State, reason string) bool {
 func (l *Ledger) raise(err error) {
 	l.mu.Lock()
 	if l.state != fence.Closed {
-		l.state, l.reason, l.since = fence.Closed, "checking: "+err.Error(), l.now()
+		l.state, l.reason, l.since = fence.Closed, fence.Reason{Code: fence.Checking, Detail: err.Error()}, l.now()
 		close(l.changed)
 		l.changed = make(chan struct{})
 	}

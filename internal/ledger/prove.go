@@ -29,11 +29,15 @@ type proof struct {
 	recovered []*mirror.Recovered
 	merged    map[holdfast.AccountID]holdfast.AccountHead // what the mirrors have together
 	store     map[holdfast.AccountID]holdfast.AccountHead // what the store has
-	shut      map[holdfast.AccountID]string
+	shut      map[holdfast.AccountID]closure
+	decisions map[holdfast.AccountID]*decision // taken from the ledger
 	heads     *headFile
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
+	members   []member     // the mirrors that count, as DIR/heads has them
+	chosen    []*candidate // what the session's mirrors are, in their order
+	passed    []*candidate // members that could be read and are not in the session
 }
 
 // prove opens the fence or says why not.
@@ -42,20 +46,28 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	if l.cfg.hooks.proof != nil {
 		l.cfg.hooks.proof()
 	}
-	p := &proof{ledger: l, session: &session{ledger: l, paths: newPaths()}, shut: map[holdfast.AccountID]string{}, lost: map[holdfast.AccountID]holdfast.AccountHead{}}
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
 	p.report.began = l.now()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = l.blobs.home.Check(); err != nil {
+			err = fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+		}
 	}
-	if err := l.blobs.home.Check(); err != nil {
-		return nil, fmt.Errorf("the data directory was replaced while this process ran: %w: %w", err, holdfast.ErrFatal)
+	if err != nil {
+		p.answer(err)
+		return nil, err
 	}
 	p.heads = hf
 	if err := p.all(ctx); err != nil {
 		p.abandon(err)
+		p.answer(err)
 		return nil, err
 	}
+	p.session.told = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -94,10 +106,23 @@ func (p *proof) equalise(ctx context.Context) error {
 	if p.unfenced() {
 		return p.open(ctx)
 	}
+	if err := p.judgeTold(ctx); err != nil {
+		return err
+	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
 	if err := p.lowerDamaged(ctx); err != nil {
 		return err
 	}
+	if err := p.lowerBehind(ctx); err != nil {
+		return err
+	}
+	p.noteOld()
 	if err := p.judgeWitnesses(ctx); err != nil {
+		return err
+	}
+	if err := p.acceptLosses(ctx); err != nil {
 		return err
 	}
 	if err := p.startLogs(ctx); err != nil {
@@ -114,6 +139,9 @@ func (p *proof) equalise(ctx context.Context) error {
 	if err := p.shipTails(ctx); err != nil {
 		return err
 	}
+	if err := p.verifyFilled(ctx); err != nil {
+		return err
+	}
 	return p.open(ctx)
 }
 
@@ -128,7 +156,10 @@ func (p *proof) unfenced() bool {
 
 // open is the last look at the claims (W3), then the session is the ledger's.
 func (p *proof) open(ctx context.Context) error {
-	if err := p.tellMembers(ctx); err != nil {
+	if err := p.settleMembers(); err != nil {
+		return err
+	}
+	if err := tellMembers(ctx, p.session.mirrors, p.ledger.memberList()); err != nil {
 		return err
 	}
 	if err := p.beginWitness(ctx); err != nil {
@@ -154,7 +185,15 @@ func (p *proof) open(ctx context.Context) error {
 	case <-p.ledger.alarm: // raised before this was proven
 	default:
 	}
+	old := p.ledger.closures()
+	if len(p.decisions) > 0 {
+		if err := p.ledger.step("accepted", func() error { return nil }); err != nil { // durable in every copy
+			return err
+		}
+	}
 	p.ledger.adopt(p, key)
+	p.ledger.noteLive(p)
+	p.ledger.tellClosures(old)
 	return nil
 }
 
@@ -175,6 +214,7 @@ func (p *proof) abandon(cause error) {
 	}
 }
 
+<<<<<<< HEAD
 // openMirrors opens every mirror. One that is absent is never taken for an empty one (F2).
 func (p *proof) openMirrors(ctx context.Context) error {
 	l := p.ledger
@@ -219,6 +259,14 @@ func (p *proof) claim(ctx context.Context) error {
 		if !strings.Contains(last.Note, l.instance) && !l.takeOver.allowed() && !l.planted(noClaim) {
 			return &mirrorError{m.Name(), fmt.Errorf("%s: %w", l.taker(claims).Words(), errTakenOver)}
 		}
+=======
+// claim takes the next term in every mirror of the session (R1, R7).
+func (p *proof) claim(ctx context.Context) error {
+	l := p.ledger
+	newest, err := p.newest(ctx)
+	if err != nil {
+		return err
+>>>>>>> main
 	}
 	if p.reclaim(ctx) {
 		return nil
@@ -230,14 +278,51 @@ func (p *proof) claim(ctx context.Context) error {
 	l.term, l.mirrors = p.session.term, nil
 	l.mu.Unlock()
 	for _, m := range p.session.mirrors {
-		if err := m.Claim(ctx, p.session.term, l.claimNote()); err != nil {
+		if err := m.ClaimFar(ctx, p.session.term, l.claimNote()); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
 	}
-	l.unused = p.session.term
+	l.unused, l.force = p.session.term, false
 	l.takeOver.done()
 	p.sweep(ctx)
 	return nil
+}
+
+// newest returns the highest term that a mirror or DIR/heads knows, unless it is of another data directory.
+func (p *proof) newest(ctx context.Context) (uint64, error) {
+	var newest uint64
+	if t, err := holdfast.ParseTerm(p.heads.Term); err == nil {
+		newest = t.Number // a mirror that is older than it has its claims filled up
+	}
+	look := func(name string, claims []mirror.Claim) error {
+		if len(claims) == 0 {
+			return nil
+		}
+		last := claims[len(claims)-1]
+		newest = max(newest, last.Term.Number)
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
+			return nil
+		}
+		if last.Damaged {
+			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
+		}
+		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
+	}
+	for _, m := range p.session.mirrors {
+		claims, err := m.Terms(ctx)
+		if err != nil {
+			return 0, &mirrorError{m.Name(), err}
+		}
+		if err := look(m.Name(), claims); err != nil {
+			return 0, err
+		}
+	}
+	for _, c := range p.passed {
+		if err := look(c.Name, c.claims); err != nil {
+			return 0, err
+		}
+	}
+	return newest, nil
 }
 
 // reclaim takes the claim that an attempt before made in every mirror and did not use: no log of it was
@@ -272,7 +357,7 @@ func (p *proof) sweep(ctx context.Context) {
 // readMirrors reads every mirror to its end and merges their heads.
 func (p *proof) readMirrors(ctx context.Context) error {
 	p.merged = map[holdfast.AccountID]holdfast.AccountHead{}
-	for _, m := range p.session.mirrors {
+	for i, m := range p.session.mirrors {
 		rec, err := m.Recover(ctx)
 		if err != nil {
 			return &mirrorError{m.Name(), err}
@@ -282,10 +367,13 @@ func (p *proof) readMirrors(ctx context.Context) error {
 		}
 		p.recovered = append(p.recovered, rec)
 		p.report.noteMirror(m.Name(), rec)
+		if p.chosen[i].grade != complete {
+			continue // it proves nothing of what is newest
+		}
 		for a, h := range rec.Heads {
 			have, ok := p.merged[a]
 			if ok && have.Head.Seq == h.Head.Seq && have.Head.Hash != h.Head.Hash {
-				p.close(a, "two mirrors have different data under one number")
+				p.fork(a, m.Name(), "two mirrors have different data under one number")
 			}
 			if !ok || h.Head.Seq > have.Head.Seq {
 				p.merged[a] = h
@@ -296,10 +384,15 @@ func (p *proof) readMirrors(ctx context.Context) error {
 }
 
 // close closes one account's own fence; the others go on (F8).
-func (p *proof) close(a holdfast.AccountID, why string) {
+func (p *proof) close(a holdfast.AccountID, why fence.Reason) {
 	if _, ok := p.shut[a]; !ok {
-		p.shut[a] = why
+		p.shut[a] = closure{Reason: why}
 	}
+}
+
+// fork closes an account of which a mirror has another history.
+func (p *proof) fork(a holdfast.AccountID, mirror, detail string) {
+	p.close(a, fence.Reason{Code: fence.Forked, Subject: "mirror " + mirror, Detail: detail})
 }
 
 // openStore opens the store, or makes an empty one to heal if the mirrors prove that there was one.
@@ -312,6 +405,13 @@ func (p *proof) openStore(ctx context.Context) error {
 		return nil
 	}
 	st, err := store.Open(ctx, storeConfig(l.cfg))
+	if err == nil && st.Damaged() {
+		if merr := p.mendStore(ctx, st); errors.Is(merr, holdfast.ErrFatal) {
+			return errors.Join(merr, st.Close())
+		} else if merr != nil && l.suspect == nil {
+			l.suspect = merr
+		}
+	}
 	if err == nil {
 		st, err = p.distrust(ctx, st)
 	}
@@ -409,6 +509,9 @@ func (p *proof) compare(ctx context.Context) error {
 // whether a mirror has more than the store.
 func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue
+		}
 		for a, m := range rec.Heads {
 			v, err := fence.Compare(p.store[a].Head, m.Head, func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, a, s) })
 			if err != nil {
@@ -416,7 +519,7 @@ func (p *proof) behind(ctx context.Context) (behind bool, err error) {
 			}
 			switch v {
 			case fence.Fork:
-				p.close(a, fmt.Sprintf("store and mirror %s have different data under one number (%s and %s)", p.session.mirrors[i].Name(), p.store[a].Head, m.Head))
+				p.fork(a, p.session.mirrors[i].Name(), fmt.Sprintf("the store ends at %s, the mirror at %s", p.store[a].Head, m.Head))
 			case fence.MirrorAhead:
 				behind = true
 			}
@@ -456,6 +559,9 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 	all = append(all, p.ledger.ownWitnesses()...)
 	all = append(all, p.thirdWitnesses()...)
 	for i, rec := range p.recovered {
+		if p.chosen[i].grade != complete {
+			continue // judgeTold has asked it
+		}
 		for _, h := range rec.Witness {
 			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
@@ -466,7 +572,8 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 			return storeError("judge witness", err)
 		}
 		if v != fence.Equal {
-			p.close(w.Account, fmt.Sprintf("%s proves that change %d was acknowledged; store and mirrors end at %d", w.Source, w.Seq, p.store[w.Account].Head.Seq))
+			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
+			p.prove(w)
 			p.report.lost = append(p.report.lost, w)
 			p.remember(w)
 		}

@@ -92,6 +92,24 @@ func (q *reads) Before(res *Resource) (*Resource, error) {
 	return r.Resource(q.account, res.Collection, res.Name, res.BodySeq-1)
 }
 
+// Had reports whether a member of collection c ever had an ETag.
+func (q *reads) Had(c holdfast.CollectionID, name, etag string) (bool, error) {
+	r, err := q.open()
+	if err != nil {
+		return false, err
+	}
+	return r.Had(q.account, c, name, etag)
+}
+
+// HadChild reports whether a collection of a name was directly below parent once.
+func (q *reads) HadChild(parent holdfast.CollectionID, name string) (bool, error) {
+	r, err := q.open()
+	if err != nil {
+		return false, err
+	}
+	return r.HadChild(q.account, parent, name)
+}
+
 // ByUID returns the thin row of the member of collection c that has a UID.
 func (q *reads) ByUID(c holdfast.CollectionID, uid string) (*Resource, error) {
 	r, err := q.open()
@@ -224,7 +242,11 @@ func (v *View) Usage() (resources, bytes int64, err error) {
 
 // Digest returns the order-independent digest of a collection's members: equal digests, equal contents.
 func (v *View) Digest(c holdfast.CollectionID) (holdfast.Hash, error) {
-	return v.r.Digest(v.account, c)
+	r, err := v.open()
+	if err != nil {
+		return holdfast.Hash{}, err
+	}
+	return r.DigestAt(v.account, c, v.at)
 }
 
 // Tx is the newest state of one account, which may not be durable yet, and what is to be done to it.

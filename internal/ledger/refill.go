@@ -10,6 +10,7 @@ import (
 
 	"holdfast"
 	"holdfast/frame"
+	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
 
@@ -33,6 +34,10 @@ func (p *proof) shipTails(ctx context.Context) error {
 				var own *mirrorError
 				if errors.As(err, &own) {
 					return err
+				}
+				if errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal) { // F8: it concerns nobody else
+					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "the store", Detail: fmt.Sprintf("mirror %s lacks changes from %d on, and the store does not give them: %s", m.Name(), from+holdfast.Seq(n), err)})
+					continue
 				}
 				return storeError("read tail", err)
 			}
@@ -123,7 +128,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if !incomplete(rec) && !p.ledger.doubted[m.Name()] {
+		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubted[m.Name()] {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())

@@ -23,6 +23,8 @@ type report struct {
 	missingBlobs                int
 	refilled                    []string // one line for each mirror that got changes from the store
 	lost                        []fence.Witness
+	accepted                    []*Loss  // losses that an operator accepted
+	settled                     []string // forks, one line each
 }
 
 func (r *report) noteMirror(name string, rec *mirror.Recovered) {
@@ -44,13 +46,19 @@ func (r *report) shipped(name string, n int) {
 	}
 }
 
+func (r *report) stray(name string, n int) {
+	if n > 0 {
+		r.damage = append(r.damage, fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they stay in its old logs (holdfast mirror cat shows them)", name, n))
+	}
+}
+
 // worth reports whether a person should read about it: not after an ordinary start.
-func (r *report) worth(shut map[holdfast.AccountID]string) bool {
-	return r.storeProblem != nil || r.changes > 0 || len(r.damage) > 0 || len(r.lost) > 0 || r.missingBlobs > 0 || len(shut) > 0
+func (r *report) worth(shut map[holdfast.AccountID]closure) bool {
+	return r.storeProblem != nil || r.changes > 0 || len(r.damage) > 0 || len(r.lost) > 0 || len(r.accepted) > 0 || len(r.settled) > 0 || r.missingBlobs > 0 || len(shut) > 0
 }
 
 // writeReport writes incidents/<time>-<what>.md in plain words.
-func (l *Ledger) writeReport(r *report, shut map[holdfast.AccountID]string) error {
+func (l *Ledger) writeReport(r *report, shut map[holdfast.AccountID]closure) error {
 	if !r.worth(shut) {
 		return nil
 	}
@@ -64,8 +72,24 @@ func (l *Ledger) writeReport(r *report, shut map[holdfast.AccountID]string) erro
 		l.heals = append(l.heals, HealStatus{At: now, Took: r.healEnded.Sub(r.healBegan), Changes: r.changes, Report: name})
 		l.mu.Unlock()
 	}
+	l.emitReport(r, name)
 	l.log.Error("incident", "report", name, "changes_healed", r.changes, "blobs_healed", r.blobs, "accounts_closed", len(shut))
 	return nil
+}
+
+// emitReport tells of what was healed, and of what could not be. Closed accounts have events of their own.
+func (l *Ledger) emitReport(r *report, name string) {
+	todo := "Find out why before it happens again. The report is DIR/incidents/" + name
+	switch {
+	case r.changes > 0 || r.storeProblem != nil:
+		l.emit(Event{Kind: EventHealed, Text: fmt.Sprintf("The store had lost or damaged data and was healed from a mirror: %d changes and %d large bodies came back in %.1f seconds.",
+			r.changes, r.blobs, r.healEnded.Sub(r.healBegan).Seconds()), Todo: todo})
+	case len(r.damage) > 0:
+		l.emit(Event{Kind: EventHealed, Text: fmt.Sprintf("Damage was found in mirrors, in %d places; what was missing was written anew from the store.", len(r.damage)), Todo: todo})
+	}
+	if r.missingBlobs > 0 {
+		l.emit(Event{Kind: EventDamage, Bad: true, Text: fmt.Sprintf("%d large bodies are in no readable copy.", r.missingBlobs), Todo: "Keep the mirror's disk as it is. The report is DIR/incidents/" + name})
+	}
 }
 
 func (l *Ledger) putReport(name, text string) error {
@@ -79,8 +103,10 @@ func (l *Ledger) putReport(name, text string) error {
 	return nil
 }
 
-func (r *report) what(shut map[holdfast.AccountID]string) string {
+func (r *report) what(shut map[holdfast.AccountID]closure) string {
 	switch {
+	case len(r.accepted) > 0:
+		return "accepted"
 	case len(shut) > 0:
 		return "closed"
 	case r.changes > 0 || r.storeProblem != nil:
@@ -89,7 +115,7 @@ func (r *report) what(shut map[holdfast.AccountID]string) string {
 	return "damage"
 }
 
-func (r *report) text(l *Ledger, now time.Time, shut map[holdfast.AccountID]string) string {
+func (r *report) text(l *Ledger, now time.Time, shut map[holdfast.AccountID]closure) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Incident of %s\n\n", now.Format("2 January 2006, 15:04:05 UTC"))
 	fmt.Fprintf(&b, "Server %s.\n\n## What was found\n\n", l.cfg.Server)
@@ -112,6 +138,12 @@ func (r *report) text(l *Ledger, now time.Time, shut map[holdfast.AccountID]stri
 	for _, s := range r.refilled {
 		fmt.Fprintf(&b, "- %s.\n", strings.ToUpper(s[:1])+s[1:])
 	}
+	for _, s := range r.settled {
+		fmt.Fprintf(&b, "- %s.\n", strings.ToUpper(s[:1])+s[1:])
+	}
+	for _, a := range r.accepted {
+		a.write(&b)
+	}
 	if r.storeProblem != nil {
 		b.WriteString("- If anything was left of the old store it was moved to incidents/ beside this file; nothing was deleted.\n")
 	}
@@ -123,7 +155,7 @@ func (r *report) text(l *Ledger, now time.Time, shut map[holdfast.AccountID]stri
 		fmt.Fprintf(&b, "- %d large bodies are in no readable copy. Keep the mirror's disk as it is; photos may still be on the devices.\n", r.missingBlobs)
 	}
 	for _, a := range slices.Sorted(maps.Keys(shut)) {
-		fmt.Fprintf(&b, "- Account %d stays closed: %s. Its devices keep what they have. See docs/runbooks/lost-store.md before you do anything.\n", a, shut[a])
+		fmt.Fprintf(&b, "- Account %d stays closed: %s. Its devices keep what they have. See docs/runbooks/lost-store.md before you do anything.\n", a, shut[a].Full())
 	}
 	return b.String()
 }
@@ -133,8 +165,18 @@ func (l *Ledger) reportToken(w fence.Witness) {
 	now := l.now().UTC()
 	r := report{lost: []fence.Witness{w}}
 	name := fmt.Sprintf("%s-token-account-%d.md", now.Format("20060102T150405.000Z"), w.Account)
-	shut := map[holdfast.AccountID]string{w.Account: "a device proved that acknowledged data is gone"}
+	shut := map[holdfast.AccountID]closure{w.Account: lossBy(w)}
 	if err := l.putReport(name, r.text(l, now, shut)); err != nil {
 		l.log.Error("write incident report", "err", err)
 	}
+}
+
+// write tells in a report what was accepted.
+func (l *Loss) write(b *strings.Builder) {
+	fmt.Fprintf(b, "- An operator accepted the loss of account %d. What is there ends at change %d of %s; known to be lost are %d changes after change %d.\n",
+		l.Account, l.Head, l.HeadTime.Format("2 January 2006, 15:04:05 UTC"), l.Changes(), l.Common)
+	for _, w := range l.Witnesses {
+		fmt.Fprintf(b, "  - %s knew change %d of epoch %d (hash %.16s).\n", w.Source, w.Seq, w.Epoch, w.Hash)
+	}
+	fmt.Fprintf(b, "- Account %d begins a new epoch. Devices that know the lost changes keep what they have, are told what changed since, and are asked to delete nothing that was lost.\n", l.Account)
 }

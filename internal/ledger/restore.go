@@ -90,12 +90,12 @@ func (l *Ledger) taker(claims []mirror.Claim) *mirror.Claim {
 
 // recordProof writes the incident report of a proof. Whoever restores writes a report of their own, so
 // of a restore only what is wrong is reported here.
-func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]string) error {
+func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]closure) error {
 	if t := l.takeOver; t != nil {
 		t.mu.Lock()
 		t.proof, t.shut = *r, map[uint64]string{}
 		for a, why := range shut {
-			t.shut[uint64(a)] = why
+			t.shut[uint64(a)] = why.Full()
 		}
 		t.mu.Unlock()
 		if len(r.damage) == 0 && len(r.lost) == 0 && r.missingBlobs == 0 && len(shut) == 0 {
@@ -105,13 +105,13 @@ func (l *Ledger) recordProof(r *report, shut map[holdfast.AccountID]string) erro
 	return l.writeReport(r, shut)
 }
 
-// tellMembers writes into every mirror which mirrors there are.
-func (p *proof) tellMembers(ctx context.Context) error {
+// tellMembers writes into mirrors which ones count, so that one of them alone knows of the others.
+func tellMembers(ctx context.Context, mirrors []*mirror.Mirror, members []member) error {
 	var all []mirror.Member
-	for i, m := range p.session.mirrors {
-		all = append(all, mirror.Member{ID: m.ID(), Name: m.Name(), Path: p.session.buckets[i].Path()})
+	for _, m := range members {
+		all = append(all, mirror.Member{ID: m.ID, Name: m.Name, Path: m.Path})
 	}
-	for _, m := range p.session.mirrors {
+	for _, m := range mirrors {
 		if err := m.SetMembers(ctx, all); err != nil {
 			return &mirrorError{m.Name(), err}
 		}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,7 +24,7 @@ type rig struct {
 	acked map[string]string // name: body
 }
 
-func config(t *testing.T) Config {
+func config(t testing.TB) Config {
 	t.Helper()
 	root := t.TempDir()
 	return Config{
@@ -164,8 +165,9 @@ func (r *rig) token() (token string, head holdfast.Head) {
 }
 
 func (r *rig) parse(token string) (seq holdfast.Seq, err error) {
-	err = r.View(context.Background(), person, func(v *View) (err error) {
-		seq, err = v.ParseSyncToken(token)
+	err = r.View(context.Background(), person, func(v *View) error {
+		p, err := v.ParseSyncToken(token, 3)
+		seq = p.Since
 		return err
 	})
 	return seq, err
@@ -182,4 +184,22 @@ func (r *rig) incidents() []string {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// editMembers changes which mirrors count, in the head file of a data directory that nobody uses.
+func editMembers(dir string, edit func([]member) []member) error {
+	name := filepath.Join(dir, "heads")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var f headFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	f.Members = edit(f.Members)
+	if b, err = json.Marshal(f); err != nil {
+		return err
+	}
+	return os.WriteFile(name, b, 0o600)
 }

@@ -18,13 +18,18 @@ type session struct {
 	term      holdfast.Term
 	db        *sharedStore
 	paths     *paths
+	mu        sync.RWMutex // guards the three that follow once it serves: a mirror joins or leaves between two batches
 	mirrors   []*mirror.Mirror
 	buckets   []*dir.Dir // where the mirrors lie
 	logs      []*mirror.Log
 	third     *thirdPlace                                 // nil: none is configured
+	between   chan func() error                           // run by the shipper between two batches; an error ends the session
+	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	told      func() // answers whose decisions the proof carried out
+	guard     *guard // owned by the committer; nil until something is lost
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -35,13 +40,27 @@ const watchEvery = time.Second
 func (s *session) serve(ctx context.Context) error {
 	batches := make(chan *batch)
 	shipped := make(chan error, 1)
-	go func() { shipped <- s.shipAll(batches) }()
+	go func() {
+		defer close(s.ended)
+		shipped <- s.shipAll(batches)
+	}()
+	jctx, stopJoining := context.WithCancel(ctx)
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		s.joinAll(jctx)
+	}()
 	cause := s.commitAll(ctx, batches, shipped)
 	s.ledger.queue.stop(refusal(cause))
+	stopJoining()
 	close(batches)
+<<<<<<< HEAD
 	if s.ledger.planted(noDrain) && cause != nil {
 		return cause
 	}
+=======
+	<-joined
+>>>>>>> main
 	if err := <-shipped; err != nil && (cause == nil || errors.Is(err, holdfast.ErrFatal)) {
 		cause = err
 	}
@@ -118,6 +137,9 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		return false, err
 	case <-tick:
 		return true, nil
+	case j := <-s.ledger.jobs:
+		j.done <- j.do(s)
+		return false, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
 	}
@@ -140,18 +162,36 @@ func notDurable(err error) error {
 
 // shipAll ships batch after batch until one fails.
 func (s *session) shipAll(batches <-chan *batch) error {
-	for b := range batches {
-		s.ledger.gate("ship")
-		if err := s.ship(b); err != nil {
-			s.ledger.demote(err)
-			b.answer(notDurable(err))
-			return err
+	for {
+		select {
+		case b, ok := <-batches:
+			if !ok {
+				return nil
+			}
+			s.ledger.gate("ship")
+			if err := s.ship(b); err != nil {
+				s.ledger.demote(err)
+				b.answer(notDurable(err))
+				return err
+			}
+			s.ledger.gate("publish")
+			s.ledger.publish(b, s.positions())
+			b.answer(nil)
+			s.ledger.tellIncidents(b)
+		case do := <-s.between:
+			if err := do(); err != nil {
+				s.ledger.demote(err)
+				return err
+			}
 		}
-		s.ledger.gate("publish")
-		s.ledger.publish(b, s.positions())
-		b.answer(nil)
 	}
-	return nil
+}
+
+// live returns the mirrors that every batch goes to, and their logs.
+func (s *session) live() ([]*mirror.Mirror, []*mirror.Log) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mirrors, s.logs
 }
 
 // ship is W2 and W3: append to every mirror and fsync, then look at the claims, then at the store. A head
@@ -162,6 +202,9 @@ func (s *session) ship(b *batch) error {
 		return s.plantShip(b)
 	}
 	if len(b.frames) > 0 {
+		if err := s.blobsThere(b.blobs); err != nil {
+			return err
+		}
 		if err := s.ledger.step("append", func() error { return s.append(b.frames) }); err != nil {
 			return err
 		}
@@ -176,24 +219,46 @@ func (s *session) ship(b *batch) error {
 	return s.look(context.Background())
 }
 
+// blobsThere proves that every live mirror has the bodies that a batch names (L7): one that joined after a
+// body was stored gets it here.
+func (s *session) blobsThere(blobs []ownBlob) error {
+	mirrors, _ := s.live()
+	for _, b := range blobs {
+		for _, m := range mirrors {
+			has, err := m.HasBlob(context.Background(), b.account, b.Blob)
+			if err == nil && !has {
+				err = s.ledger.mirrorBlob(context.Background(), m, b.account, b.Blob)
+			}
+			if err != nil {
+				return &mirrorError{m.Name(), err}
+			}
+		}
+	}
+	return nil
+}
+
 // append puts frames into every mirror's log; it returns when all of them have fsynced.
 func (s *session) append(frames []mirror.Frame) error {
-	if len(s.logs) == 0 {
-		return nil // only a server without a fence (Config.Unfenced)
+	mirrors, logs := s.live()
+	if len(logs) == 0 {
+		if s.ledger.cfg.Unfenced {
+			return nil
+		}
+		return fmt.Errorf("no mirror is live: %w", holdfast.ErrNotDurable)
 	}
-	errs := make([]error, len(s.logs))
+	errs := make([]error, len(logs))
 	var wg sync.WaitGroup
-	for i, lg := range s.logs[1:] {
+	for i, lg := range logs[1:] {
 		wg.Go(func() { errs[i+1] = lg.Append(context.Background(), frames) })
 	}
-	errs[0] = s.logs[0].Append(context.Background(), frames)
+	errs[0] = logs[0].Append(context.Background(), frames)
 	wg.Wait()
 	for i, err := range errs {
 		if s.ledger.planted(oneMirrored) && errors.Is(err, holdfast.ErrInvalid) {
 			continue
 		}
 		if err != nil {
-			return &mirrorError{s.mirrors[i].Name(), err}
+			return &mirrorError{mirrors[i].Name(), err}
 		}
 	}
 	return nil
@@ -202,7 +267,8 @@ func (s *session) append(frames []mirror.Frame) error {
 // look proves that the term is still ours in every mirror (R3) and that the store's path still leads
 // to the file we write (F2).
 func (s *session) look(ctx context.Context) error {
-	for _, m := range s.mirrors {
+	mirrors, _ := s.live()
+	for _, m := range mirrors {
 		if err := m.CheckTerm(ctx, s.term); err != nil {
 			return &mirrorError{m.Name(), err}
 		}
@@ -215,8 +281,9 @@ func (s *session) look(ctx context.Context) error {
 
 // positions returns how far each mirror's log reaches.
 func (s *session) positions() []uint64 {
-	pos := make([]uint64, len(s.logs))
-	for i, lg := range s.logs {
+	_, logs := s.live()
+	pos := make([]uint64, len(logs))
+	for i, lg := range logs {
 		pos[i] = lg.Pos()
 	}
 	return pos
@@ -241,7 +308,8 @@ func (e *mirrorError) Unwrap() error { return e.err }
 func (s *session) room() error {
 	if now := time.Now(); now.Sub(s.spaceAt) > 200*time.Millisecond {
 		s.spaceAt = now
-		s.spaceErr = s.ledger.checkSpace(s.mirrors)
+		mirrors, _ := s.live()
+		s.spaceErr = s.ledger.checkSpace(mirrors)
 	}
 	return s.spaceErr
 }

@@ -33,9 +33,9 @@ func (l *Ledger) noteSpace(err error) {
 	l.mu.RUnlock()
 	switch {
 	case err != nil && state == fence.Open:
-		l.setState(fence.Held, err.Error())
+		l.setState(fence.Held, whyOf(err))
 	case err == nil && state == fence.Held:
-		l.setState(fence.Open, "")
+		l.setState(fence.Open, fence.Reason{})
 	}
 }
 

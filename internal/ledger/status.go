@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -18,26 +19,41 @@ import (
 
 // Status is what a person, a page or a metric is told. It holds ids and numbers only.
 type Status struct {
-	State     string         `json:"state"` // open, held, closed
-	Reason    string         `json:"reason,omitempty"`
-	Since     time.Time      `json:"since"`
-	Server    string         `json:"server_id"`
-	Term      uint64         `json:"term"`
-	Accounts  int            `json:"accounts"` // with account 0
-	Changes   uint64         `json:"changes"`  // durable, of all accounts
-	Closed    []ClosedStatus `json:"closed_accounts,omitempty"`
-	Mirrors   []MirrorStatus `json:"mirrors"`
-	Witness   *WitnessStatus `json:"witness,omitempty"`
-	FreeBytes int64          `json:"free_bytes"` // on the store's disk; -1 = not known
-	Heals     []HealStatus   `json:"heals,omitempty"`
-	Foreign   int            `json:"foreign_tokens"` // sync tokens refused for a wrong signature or server since the start
-	Conflicts int            `json:"term_conflicts"` // times since the start that another server was found to own the mirrors
+	State     string          `json:"state"`            // open, held, closed
+	Code      string          `json:"code,omitempty"`   // names the reason; does not change with its words
+	Reason    string          `json:"reason,omitempty"` // one sentence without a full stop
+	Detail    string          `json:"detail,omitempty"` // the chain of errors
+	Todo      string          `json:"todo,omitempty"`   // what a person does next
+	Since     time.Time       `json:"since"`
+	Server    string          `json:"server_id"`
+	Term      uint64          `json:"term"`
+	Accounts  int             `json:"accounts"` // with account 0
+	Changes   uint64          `json:"changes"`  // durable, of all accounts
+	Closed    []ClosedStatus  `json:"closed_accounts,omitempty"`
+	Mirrors   []MirrorStatus  `json:"mirrors"`
+	Witness   *WitnessStatus  `json:"witness,omitempty"`
+	Policy    string          `json:"policy"`     // strict, degraded: what is done while a mirror is away
+	Copies    int             `json:"copies"`     // mirrors that are to have every change
+	Live      int             `json:"live"`       // mirrors that have every change
+	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
+	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
+	Heals     []HealStatus    `json:"heals,omitempty"`
+	Scrub     *ScrubStatus    `json:"scrub,omitempty"`
+	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
+	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
+	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
+
+	Step     string        `json:"step_under_way,omitempty"`    // of the write path: commit, append, look, witness
+	StepTook time.Duration `json:"step_under_way_ns,omitempty"` // for how long so far
 }
 
 // ClosedStatus names an account whose own fence is closed.
 type ClosedStatus struct {
 	Account string `json:"account"`
-	Reason  string `json:"reason"`
+	Code    string `json:"code"`
+	Reason  string `json:"reason"` // one sentence without a full stop
+	Detail  string `json:"detail,omitempty"`
+	Todo    string `json:"todo,omitempty"`
 }
 
 // MirrorStatus is one mirror as last seen.
@@ -46,6 +62,7 @@ type MirrorStatus struct {
 	Path       string `json:"path"`
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
+	Counts     bool   `json:"counts"`      // every acknowledged change is in it
 	SameDevice bool   `json:"same_device"` // shares the store's disk: not an independent copy
 	FreeBytes  int64  `json:"free_bytes"`  // -1 = not known
 
@@ -55,7 +72,7 @@ type MirrorStatus struct {
 }
 
 // Complete reports whether a mirror has everything that was acknowledged, and answers.
-func (m *MirrorStatus) Complete() bool { return m.State == "complete" && m.Silent == 0 }
+func (m *MirrorStatus) Complete() bool { return m.State == isComplete && m.Silent == 0 }
 
 // HealStatus is one heal since the start of this process.
 type HealStatus struct {
@@ -64,6 +81,13 @@ type HealStatus struct {
 	Changes int           `json:"changes"`
 	Report  string        `json:"report"` // file in incidents/
 }
+
+// hangsAfter is how long a step of the write path may take before it is a trouble: a disk that wakes up
+// takes less.
+const hangsAfter = 15 * time.Second
+
+// Hangs reports whether a write has waited for a disk for too long.
+func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
 
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
 // every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
@@ -83,17 +107,28 @@ func (s *Status) Troubles() []string {
 			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
 		}
 	}
+	if s.Degraded {
+		all = append(all, "writes are acknowledged with fewer copies than configured (policy degraded)")
+	}
+	if s.Hangs() {
+		all = append(all, fmt.Sprintf("a write has waited for %s (step %s): a disk hangs", s.StepTook.Round(time.Second), s.Step))
+	}
+	if w := s.Witness; w != nil && w.State != "complete" {
+		all = append(all, "the head witness is not complete: "+w.State)
+	}
 	return all
 }
 
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
+	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
+	s.Step, s.StepTook = l.under.oldest()
 	return s
 }
 
@@ -101,7 +136,7 @@ func (l *Ledger) status() Status {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Status{
-		State: l.state.String(), Reason: l.reason, Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
+		State: l.state.String(), Code: string(l.reason.Code), Reason: l.reason.String(), Detail: l.reason.Detail, Todo: l.reason.Todo(), Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
 		Conflicts: l.conflicts, Changes: l.changes(),
 	}
@@ -109,14 +144,22 @@ func (l *Ledger) status() Status {
 		third := *l.third
 		s.Witness = &third
 	}
+	s.copies(l)
 	for i := range s.Mirrors {
 		if m := &s.Mirrors[i]; m.Missing == nil {
 			m.Changes = s.Changes // nothing was acknowledged without it
 		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(l.shut)) {
-		s.Closed = append(s.Closed, ClosedStatus{a.String(), l.shut[a]})
+		c := l.shut[a]
+		s.Closed = append(s.Closed, ClosedStatus{Account: a.String(), Code: string(c.Code), Reason: c.String(), Detail: c.Detail, Todo: c.Todo()})
 	}
+	for _, f := range l.foreigners {
+		s.Devices = append(s.Devices, f)
+	}
+	slices.SortFunc(s.Devices, func(a, b ForeignStatus) int {
+		return cmp.Or(strings.Compare(a.Account, b.Account), cmp.Compare(a.Device, b.Device))
+	})
 	return s
 }
 
@@ -136,37 +179,55 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 	return h, ok
 }
 
-// noteMirror keeps what an attempt to open mirror i showed.
-func (l *Ledger) noteMirror(i int, m *mirror.Mirror, err error) {
-	same, derr := durable.SameDevice(l.cfg.FS, l.cfg.Dir, l.cfg.Mirrors[i].Path)
+// noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
+func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
+	same := l.sameDisk(at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &l.info[i]
-	s.FreeBytes = -1
-	if derr == nil {
-		s.SameDevice = same
-	}
+	s := l.infoOf(at)
+	s.FreeBytes, s.SameDevice, s.Path = -1, same, at.Path
 	if err != nil {
 		s.State = err.Error()
-		if s.Missing == nil {
-			now := l.now()
-			s.Missing, s.Changes = &now, l.changes()
-		}
+		s.count(false, l)
 		return
 	}
-	s.ID, s.State, s.Missing = m.ID(), "complete", nil
+	s.ID = m.ID()
+}
+
+// count notes whether a mirror has every acknowledged change, and since when it has not. l.mu is held.
+func (m *MirrorStatus) count(counts bool, l *Ledger) {
+	if !counts && m.Missing == nil {
+		now := l.now()
+		m.Missing, m.Changes = &now, l.changes()
+	}
+	if m.Counts = counts; counts {
+		m.Missing = nil
+	}
+}
+
+// infoOf returns the status of the mirror at a place. l.mu is held.
+func (l *Ledger) infoOf(at place) *MirrorStatus {
+	for i := range l.info {
+		if l.info[i].Name == at.Name {
+			return &l.info[i]
+		}
+	}
+	l.info = append(l.info, MirrorStatus{Name: at.Name, Path: at.Path, State: notRead})
+	return &l.info[len(l.info)-1]
 }
 
 // sharesDisk reports whether a place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	for _, m := range l.cfg.Mirrors {
-		if err == nil && same {
+	if l.sameDisk(path) {
+		return true
+	}
+	places, _, _ := l.places()
+	for _, m := range places {
+		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
 			return true
 		}
-		same, err = durable.SameDevice(l.cfg.FS, m.Path, path)
 	}
-	return err == nil && same
+	return false
 }
 
 // HealProgress is how far a heal of the store has come.
@@ -178,7 +239,7 @@ type HealProgress struct {
 
 // progress tells of a long heal.
 func (l *Ledger) progress(p HealProgress) {
-	l.setState(fence.Closed, fmt.Sprintf("healing the store from the mirror: %d of %d changes so far", p.Changes, p.Total))
+	l.setState(fence.Closed, fence.Reason{Code: fence.Healing, Detail: fmt.Sprintf("%d of %d changes so far", p.Changes, p.Total)})
 	if l.takeOver != nil {
 		l.takeOver.progress(p)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"holdfast"
 	"holdfast/internal/bucket/dir"
@@ -72,7 +73,9 @@ func (p *proof) beginWitness(ctx context.Context) error {
 	if p.session.third == nil {
 		return nil
 	}
-	if err := p.session.third.Begin(ctx, p.session.term, p.store); err != nil {
+	proven := maps.Clone(p.store)
+	maps.DeleteFunc(proven, func(a holdfast.AccountID, _ holdfast.AccountHead) bool { _, closed := p.shut[a]; return closed })
+	if err := p.session.third.Begin(ctx, p.session.term, proven); err != nil {
 		return &mirrorError{"", err}
 	}
 	return nil

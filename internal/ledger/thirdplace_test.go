@@ -126,7 +126,7 @@ func TestWitnessIsNeverMade(t *testing.T) {
 		reason := l.reason
 		changed = l.changed
 		l.mu.RUnlock()
-		if strings.Contains(reason, "no marker") {
+		if strings.Contains(reason.Full(), "no marker") {
 			break
 		}
 	}

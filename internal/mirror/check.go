@@ -62,6 +62,9 @@ type checker struct {
 	m        *Mirror
 	progress func(done, total int64)
 	total    int64
+
+	blob func(holdfast.AccountID, frame.Blob) error  // instead of a look at a blob that a change names; may be nil
+	last map[holdfast.AccountID]holdfast.AccountHead // that the last segment read ends with
 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -171,7 +174,7 @@ func (c *checker) log(ctx context.Context, l *logFiles, hf *headFile) error {
 				c.add(Damage{Kind: Corrupt, Object: s.name, Pos: s.first, Err: fmt.Errorf("the log chain does not continue the segment before: %w", holdfast.ErrCorrupt)})
 			}
 		}
-		before = g
+		before, c.last = g, t.heads
 	}
 	return nil
 }
@@ -209,6 +212,9 @@ func (c *checker) batch(ctx context.Context, s *segment, r *frame.Reader, b *fra
 
 // named looks for a blob that a change names.
 func (c *checker) named(ctx context.Context, a holdfast.AccountID, b frame.Blob) error {
+	if c.blob != nil {
+		return c.blob(a, b)
+	}
 	ok, err := c.m.HasBlob(ctx, a, b)
 	if err != nil {
 		return err

@@ -118,3 +118,12 @@ func (m *Mirror) readHeads(ctx context.Context) (*headFile, []Damage, error) {
 	}
 	return f, nil, nil
 }
+
+// Told returns what the head file says: it had been acknowledged. None, or a damaged one, says nothing.
+func (m *Mirror) Told(ctx context.Context) ([]holdfast.AccountHead, error) {
+	f, _, err := m.readHeads(ctx)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	return f.heads, nil
+}

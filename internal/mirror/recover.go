@@ -17,6 +17,8 @@ type Recovered struct {
 	// Witness is the highest head that anything here promised to be durable. Above Heads: this mirror
 	// lost acknowledged data.
 	Witness map[holdfast.AccountID]holdfast.AccountHead
+	// Told is what the head file alone says: it had been acknowledged, not only written.
+	Told    []holdfast.AccountHead
 	Damage  []Damage
 	Logs    []LogInfo // ascending by term
 	Written time.Time // when the last batch was committed, by its writer's clock; zero: there is none
@@ -92,6 +94,7 @@ func (m *Mirror) recover(ctx context.Context) (*Recovered, uint64, error) {
 	rec.Damage = append(rec.Damage, strange...)
 	if hf != nil {
 		rec.raise(hf.heads...)
+		rec.Told = hf.heads
 	}
 	if err := m.lastHeads(ctx, rec, logs, hf); err != nil {
 		return nil, 0, err

@@ -131,14 +131,14 @@ func (d *Dir) settle(ctx context.Context, tell func(string)) error {
 		if s.State == fence.Open.String() {
 			return nil
 		}
-		if now := s.State + ": " + s.Reason; now != last {
+		if now := strings.TrimSuffix(s.State+": "+s.Reason+" "+s.Detail, " "); now != last {
 			last, since = now, time.Now()
 			if time.Since(start) > time.Second {
 				tell("fence " + last)
 			}
 		}
 		patience := fencePatience
-		if strings.HasPrefix(s.Reason, "starting") {
+		if s.Code == string(fence.Starting) || s.Code == string(fence.Healing) {
 			patience = startPatience
 		}
 		if time.Since(since) > patience {

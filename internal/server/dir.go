@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"holdfast"
@@ -29,15 +30,17 @@ type Dir struct {
 	Ledger   *ledger.Ledger
 	Auth     *auth.Auth
 
+	confMu  sync.Mutex // who holds it changes holdfast.conf
 	lock    *durable.FileLock
 	version string
 	started time.Time
 	serving bool
 	urls    []string
+	probe   probe
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, Log: log}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}

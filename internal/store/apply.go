@@ -23,6 +23,7 @@ func (t *Tx) Apply(c *frame.Change, payload []byte, hash holdfast.Hash) error {
 	if t.ended || t.err != nil {
 		return fmt.Errorf("apply to a transaction that has ended: %w", errors.Join(holdfast.ErrInvalid, t.err))
 	}
+	t.losses = t.losses[:0]
 	st, err := t.account(c.Account)
 	if err != nil {
 		return t.condemn(err)
@@ -76,7 +77,7 @@ func (st *account) fits(c *frame.Change, payload []byte, hash holdfast.Hash) err
 	switch {
 	case c.Seq != st.head.Seq+1:
 		return fmt.Errorf("change %s does not follow head %s: %w", c.Seq, st.head, holdfast.ErrInvalid)
-	case c.Epoch < st.epoch || c.Epoch == 0:
+	case c.Epoch < st.epoch || c.Epoch == 0, c.RaisesEpoch() != (c.Epoch > max(st.epoch, 1)):
 		return fmt.Errorf("change %s has epoch %d, the account %d: %w", c.Seq, c.Epoch, st.epoch, holdfast.ErrInvalid)
 	case len(c.Ops) == 0:
 		return fmt.Errorf("change %s has no operations: %w", c.Seq, holdfast.ErrInvalid)
@@ -101,6 +102,7 @@ type applier struct {
 	erased    int64 // operations of this account so far that are known by their commitment only
 	touched   map[holdfast.CollectionID]*touch
 	wrote     bool // something was written
+	refold    bool // the change itself is in the store already
 }
 
 // touch is what a change did to one collection.
@@ -129,6 +131,9 @@ func (a *applier) run(payload []byte, hash holdfast.Hash) error {
 }
 
 func (a *applier) op(o *frame.Op) error {
+	if o.Type == frame.OpAcceptLoss {
+		return a.acceptLoss(o)
+	}
 	if o.Erased { // its name is gone too: the version it made stays unknown, and so do operations that need it
 		a.erased++
 		return nil
@@ -193,15 +198,23 @@ func (a *applier) finish(payload []byte, hash holdfast.Hash) error {
 			}
 		}
 	}
+	if a.refold || a.t.fold {
+		return nil
+	}
+	return a.t.insertChange(a.c, payload, hash)
+}
+
+// insertChange writes the change itself.
+func (t *Tx) insertChange(c *frame.Change, payload []byte, hash holdfast.Hash) error {
 	first := payload[:min(len(payload), partSize)]
-	if err := a.t.c.one("INSERT INTO change (account_id, seq, hash, term_number, term_random, time, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-		int64(a.c.Account), int64(a.c.Seq), hash[:], int64(a.c.Term.Number), int64(a.c.Term.Random), a.c.Time, first); err != nil {
+	if err := t.c.one("INSERT INTO change (account_id, seq, hash, term_number, term_random, time, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+		int64(c.Account), int64(c.Seq), hash[:], int64(c.Term.Number), int64(c.Term.Random), c.Time, first); err != nil {
 		return err
 	}
 	for part := 1; part*partSize < len(payload); part++ {
 		b := payload[part*partSize : min(len(payload), (part+1)*partSize)]
-		if err := a.t.c.one("INSERT INTO change_part (account_id, seq, part, bytes) VALUES (?1, ?2, ?3, ?4)",
-			int64(a.c.Account), int64(a.c.Seq), part, b); err != nil {
+		if err := t.c.one("INSERT INTO change_part (account_id, seq, part, bytes) VALUES (?1, ?2, ?3, ?4)",
+			int64(c.Account), int64(c.Seq), part, b); err != nil {
 			return err
 		}
 	}

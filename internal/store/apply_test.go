@@ -70,17 +70,30 @@ func TestEpochNeverFalls(t *testing.T) {
 	var prev holdfast.Hash
 	for i, v := range []struct {
 		epoch holdfast.Epoch
+		op    frame.Op
 		want  error
-	}{{1, nil}, {3, nil}, {3, nil}, {2, holdfast.ErrInvalid}} {
-		c := &frame.Change{Account: 1, Epoch: v.epoch, Seq: holdfast.Seq(i + 1), Term: holdfast.Term{Number: 1}, Ops: []frame.Op{root()}}
+	}{
+		{1, root(), nil},
+		{3, frame.LossOp(&frame.Loss{}), nil},
+		{3, root(), nil},
+		{2, root(), holdfast.ErrInvalid},
+		{4, root(), holdfast.ErrInvalid},
+		{3, frame.LossOp(&frame.Loss{}), holdfast.ErrInvalid},
+		{4, frame.LossOp(&frame.Loss{Common: 4}), holdfast.ErrInvalid},
+	} {
+		c := &frame.Change{Account: 1, Epoch: v.epoch, Seq: holdfast.Seq(min(i, 3) + 1), Term: holdfast.Term{Number: 1}, Ops: []frame.Op{v.op}}
 		payload, err := c.Encode(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if prev, err = frame.ChainHash(prev, payload); err != nil {
+		hash, err := frame.ChainHash(prev, payload)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := tx.Apply(c, payload, prev); !errors.Is(err, v.want) || (v.want == nil && err != nil) {
+		if v.want == nil {
+			prev = hash
+		}
+		if err := tx.Apply(c, payload, hash); !errors.Is(err, v.want) || (v.want == nil && err != nil) {
 			t.Fatalf("epoch %d: %v, want %v", v.epoch, err, v.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"holdfast"
 	"holdfast/frame"
@@ -80,6 +81,7 @@ func (k *checker) chain() {
 		return
 	}
 	var last holdfast.Head
+	var epochs []Epoch
 	err = k.r.Changes(k.a, 1, Newest, func(seq holdfast.Seq, hash holdfast.Hash, payload []byte) error {
 		want, err := frame.ChainHash(last.Hash, payload)
 		if err != nil {
@@ -95,6 +97,11 @@ func (k *checker) chain() {
 		}
 		if err != nil {
 			k.note(fmt.Errorf("change %s: %w", seq, err)) // the chain itself goes on
+		} else if c.RaisesEpoch() {
+			epochs = append(epochs, Epoch{c.Epoch, seq, seq - 1})
+			if l, err := c.Ops[0].Loss(); err == nil {
+				epochs[len(epochs)-1].Common = l.Common
+			}
 		}
 		return nil
 	})
@@ -102,6 +109,9 @@ func (k *checker) chain() {
 		err = fmt.Errorf("head is %s, the changes end at %s: %w", head.Head, last, holdfast.ErrCorrupt)
 	}
 	k.note(err)
+	if has, err := k.r.Epochs(k.a); err != nil || !slices.Equal(has, epochs) {
+		k.note(errors.Join(err, fmt.Errorf("the epochs are %v, the changes say %v: %w", has, epochs, holdfast.ErrCorrupt)))
+	}
 }
 
 func (k *checker) collections() {

@@ -67,6 +67,15 @@ var tables = []string{
 	erased     {int} NOT NULL
 ){strict}`,
 
+	// The epochs after the first: which change began each, and up to which seq the lost history was this one.
+	`CREATE TABLE epoch (
+	account_id {int} NOT NULL,
+	epoch      {int} NOT NULL,
+	seq        {int} NOT NULL,
+	common     {int} NOT NULL,
+	PRIMARY KEY (account_id, epoch)
+){clustered}`,
+
 	// Append-only: the changes, the small bodies inside. payload holds the first 128 KiB.
 	`CREATE TABLE change (
 	account_id  {int} NOT NULL,

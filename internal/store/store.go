@@ -62,10 +62,12 @@ type Store struct {
 	near holdfast.Seq // nearSeqs; tests lower it
 
 	db      *sql.DB
+	release []func()   // gives back what SQLite reads and writes through
 	write   chan *conn // holds the one connection that writes, when nobody does
 	read    chan *conn // holds the connections that nobody reads with
 	check   *checkpointer
 	broken  atomic.Pointer[error] // the first ErrFatal
+	damaged atomic.Bool           // Open met a page that cannot be read
 	closing chan struct{}
 	once    sync.Once
 	closed  error
@@ -113,10 +115,14 @@ func Create(ctx context.Context, cfg Config) (*Store, error) {
 // createFile makes the tables and the marker in one transaction: a crash leaves no half store that
 // Open would take.
 func createFile(ctx context.Context, cfg Config) (err error) {
-	uri, err := dsn(cfg, "rwc")
+	if err := durable.Create(cfg.FS, filepath.Join(cfg.Path, fileName), emptyDatabase(), durable.FilePerm); err != nil {
+		return err
+	}
+	uri, release, err := dsn(cfg, true)
 	if err != nil {
 		return err
 	}
+	defer release()
 	db, err := sql.Open("sqlite", uri)
 	if err != nil {
 		return sqlError("open database", err)
@@ -189,10 +195,11 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if err := s.cfg.fromMedium(name, name+"-wal"); err != nil {
 		return err
 	}
-	uri, err := dsn(s.cfg, "rw")
+	uri, release, err := dsn(s.cfg, true)
 	if err != nil {
 		return err
 	}
+	s.release = append(s.release, release)
 	if s.db, err = sql.Open("sqlite", uri); err != nil {
 		return sqlError("open database", err)
 	}
@@ -266,7 +273,12 @@ func (s *Store) dropConns() error {
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
+		s.db = nil
 	}
+	for _, r := range s.release {
+		r()
+	}
+	s.release = nil
 	return errors.Join(errs...)
 }
 
@@ -315,6 +327,9 @@ func (s *Store) Linked() error {
 	}
 	return nil
 }
+
+// Damaged reports whether Open met a page that cannot be read. What needs it is ErrCorrupt until Mend.
+func (s *Store) Damaged() bool { return s.damaged.Load() }
 
 // failed returns the error that ended this store's writing, or nil.
 func (s *Store) failed() error {

@@ -130,6 +130,9 @@ func (s *spares) close() {
 }
 
 func (d *Dir) newSpare(size int64) (*spare, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
 	for n := range spareTries {
 		tmp := filepath.Join(d.path, fmt.Sprintf(".tmp-spare.%d", n))
 		f, err := d.fs.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, durable.FilePerm)
@@ -197,6 +200,9 @@ func (d *Dir) Append(ctx context.Context, name string, size int64, header []byte
 }
 
 func (d *Dir) append(name string, size int64, header []byte) (*appender, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
 	if err := d.ensure(path.Dir(name)); err != nil {
 		return nil, err
 	}

@@ -181,8 +181,12 @@ func (d *Dir) ensure(rel string) error {
 	return nil
 }
 
-// draft starts an unfinished file in the directory rel.
+// draft starts an unfinished file in the directory rel. It looks first: what lies beneath an unmounted disk
+// is to stay empty.
 func (d *Dir) draft(rel, base string) (*durable.Draft, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
 	if err := d.ensure(rel); err != nil {
 		return nil, err
 	}

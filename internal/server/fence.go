@@ -1,0 +1,112 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"holdfast"
+	"holdfast/internal/ledger"
+)
+
+// Requests and answers of the operations on the fence.
+type (
+	// FenceRequest names an account, by name or by number.
+	FenceRequest struct {
+		Account string `json:"account,omitempty"`
+		All     bool   `json:"all,omitempty"` // every account that is closed
+	}
+	// FenceLoss is what is known to be lost of one account.
+	FenceLoss struct {
+		ledger.Loss
+		Name  string `json:"name,omitempty"`  // of the account; empty: not known while account 0 is closed
+		Error string `json:"error,omitempty"` // why nothing was done
+	}
+)
+
+// fenceOperations are the operator's verbs for accounts that are closed.
+func (d *Dir) fenceOperations() map[string]operation {
+	return map[string]operation{
+		"fence/loss": op(func(ctx context.Context, in FenceRequest) ([]FenceLoss, error) {
+			return d.eachClosed(ctx, in, d.Ledger.Loss)
+		}),
+		"fence/accept-loss": op(func(ctx context.Context, in FenceRequest) ([]FenceLoss, error) {
+			return d.eachClosed(ctx, in, d.Ledger.AcceptLoss)
+		}),
+	}
+}
+
+// eachClosed runs do on the accounts that a request names. One that fails does not stop the others.
+func (d *Dir) eachClosed(ctx context.Context, in FenceRequest, do func(context.Context, holdfast.AccountID) (*ledger.Loss, error)) ([]FenceLoss, error) {
+	named := d.accountNames(ctx)
+	var which []holdfast.AccountID
+	switch {
+	case in.All == (in.Account != ""):
+		return nil, fmt.Errorf("name an account, or all of them: %w", holdfast.ErrInvalid)
+	case in.All:
+		for _, c := range d.Ledger.Status().Closed {
+			a, err := strconv.ParseUint(c.Account, 16, 64)
+			if err != nil {
+				return nil, fmt.Errorf("account %q: %w", c.Account, holdfast.ErrInvalid)
+			}
+			which = append(which, holdfast.AccountID(a))
+		}
+	default:
+		a, err := accountOf(named, in.Account)
+		if err != nil {
+			return nil, err
+		}
+		which = []holdfast.AccountID{a}
+	}
+	out := []FenceLoss{}
+	var first error
+	for _, a := range which {
+		l, err := do(ctx, a)
+		if l == nil {
+			l = &ledger.Loss{Account: a}
+		}
+		f := FenceLoss{Loss: *l, Name: named[a]}
+		if err != nil {
+			f.Error = err.Error()
+			first = errors.Join(first, err)
+		}
+		out = append(out, f)
+	}
+	if first != nil && len(which) == 1 {
+		return nil, first
+	}
+	return out, nil
+}
+
+// accountNames returns the names by number, as far as account 0 can be read; account 0 is "server".
+func (d *Dir) accountNames(ctx context.Context) map[holdfast.AccountID]string {
+	named := map[holdfast.AccountID]string{holdfast.Server: "server"}
+	accounts, err := d.Auth.Accounts(ctx, true)
+	if err != nil {
+		return named // numbers do as well
+	}
+	for _, a := range accounts {
+		named[a.ID] = a.Name
+	}
+	return named
+}
+
+// accountOf finds an account by its name, or by its number in decimal or as 16 hex digits.
+func accountOf(named map[holdfast.AccountID]string, s string) (holdfast.AccountID, error) {
+	for a, name := range named {
+		if name == s {
+			return a, nil
+		}
+	}
+	if len(s) == 16 {
+		if n, err := strconv.ParseUint(s, 16, 64); err == nil {
+			return holdfast.AccountID(n), nil
+		}
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("account %q (its number does as well: see holdfast fence status): %w", s, holdfast.ErrNotFound)
+	}
+	return holdfast.AccountID(n), nil
+}
