@@ -112,14 +112,9 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
-<<<<<<< HEAD
 	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
-		l.setState(fence.Closed, "a disk failed, this process must restart: "+err.Error())
-=======
-	case errors.Is(err, holdfast.ErrFatal):
 		l.setState(fence.Closed, whyOf(err))
 		l.condemn(err)
->>>>>>> main
 		l.dropStore()
 		l.fatal <- err
 		return false
@@ -181,15 +176,12 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
-<<<<<<< HEAD
 	if l.planted(noDrain) && cause != nil {
 		return
 	}
-=======
 	l.mu.Lock()
 	l.session = nil
 	l.mu.Unlock()
->>>>>>> main
 	for i, lg := range s.logs {
 		end := lg.Close
 		if cause == nil {
@@ -234,26 +226,18 @@ func (l *Ledger) dropStore() {
 func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
-<<<<<<< HEAD
 	old := l.buckets
 	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
 		l.mu.Unlock()
 		closeBuckets(l, old)
 	}()
-=======
-	defer l.mu.Unlock()
 	l.session = s
->>>>>>> main
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
 		l.shutFor(w)
 	}
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
-<<<<<<< HEAD
-=======
-	closeBuckets(l, old)
 	known := l.heads
->>>>>>> main
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {
 		if _, closed := l.shut[a]; closed { // what the store has of it may never have been acknowledged

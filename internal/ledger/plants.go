@@ -34,7 +34,7 @@ func (p *proof) plantServeEarly(ctx context.Context) error {
 	if err := p.open(ctx); err != nil {
 		return err
 	}
-	p.ledger.setState(fence.Open, "")
+	p.ledger.setState(fence.Open, fence.Reason{})
 	p.ledger.gate("serve early")
 	return p.shipTails(ctx)
 }

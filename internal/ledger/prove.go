@@ -214,59 +214,12 @@ func (p *proof) abandon(cause error) {
 	}
 }
 
-<<<<<<< HEAD
-// openMirrors opens every mirror. One that is absent is never taken for an empty one (F2).
-func (p *proof) openMirrors(ctx context.Context) error {
-	l := p.ledger
-	seen := map[string]string{}
-	var first error
-	for i, cfg := range l.cfg.Mirrors {
-		m, b, err := openMirror(ctx, l.cfg, cfg)
-		if l.planted(absentIsNew) && errors.Is(err, holdfast.ErrAbsent) && createMirror(ctx, l.cfg, cfg) == nil {
-			m, b, err = openMirror(ctx, l.cfg, cfg)
-		}
-		l.noteMirror(i, m, err)
-		if err != nil {
-			if first == nil {
-				first = &mirrorError{cfg.Name, err}
-			}
-			continue
-		}
-		p.session.buckets = append(p.session.buckets, b)
-		if other, ok := seen[m.ID()]; ok {
-			return fmt.Errorf("mirrors %s and %s are the same place: one copy is not two: %w", other, cfg.Name, holdfast.ErrInvalid)
-		}
-		seen[m.ID()] = cfg.Name
-		p.session.mirrors = append(p.session.mirrors, m)
-	}
-	return first
-}
-
-// claim takes the next term in every mirror (R1, R7: all of them, as K is m).
-func (p *proof) claim(ctx context.Context) error {
-	l := p.ledger
-	var newest uint64
-	for _, m := range p.session.mirrors {
-		claims, err := m.Terms(ctx)
-		if err != nil {
-			return &mirrorError{m.Name(), err}
-		}
-		if len(claims) == 0 {
-			continue
-		}
-		last := claims[len(claims)-1]
-		newest = max(newest, last.Term.Number)
-		if !strings.Contains(last.Note, l.instance) && !l.takeOver.allowed() && !l.planted(noClaim) {
-			return &mirrorError{m.Name(), fmt.Errorf("%s: %w", l.taker(claims).Words(), errTakenOver)}
-		}
-=======
 // claim takes the next term in every mirror of the session (R1, R7).
 func (p *proof) claim(ctx context.Context) error {
 	l := p.ledger
 	newest, err := p.newest(ctx)
 	if err != nil {
 		return err
->>>>>>> main
 	}
 	if p.reclaim(ctx) {
 		return nil
@@ -300,7 +253,7 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
 			return nil
 		}
 		if last.Damaged {

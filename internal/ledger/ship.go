@@ -54,13 +54,10 @@ func (s *session) serve(ctx context.Context) error {
 	s.ledger.queue.stop(refusal(cause))
 	stopJoining()
 	close(batches)
-<<<<<<< HEAD
+	<-joined
 	if s.ledger.planted(noDrain) && cause != nil {
 		return cause
 	}
-=======
-	<-joined
->>>>>>> main
 	if err := <-shipped; err != nil && (cause == nil || errors.Is(err, holdfast.ErrFatal)) {
 		cause = err
 	}

@@ -222,14 +222,14 @@ func (d *device) sync(p *proc) {
 	err := p.l.View(context.Background(), d.account, func(v *View) error {
 		head = v.Head().Head
 		if !full {
-			since, err := v.ParseSyncToken(d.token)
+			point, err := v.ParseSyncToken(d.token, holdfast.DeviceID(d.no))
 			switch {
 			case errors.Is(err, holdfast.ErrToken): // 403 valid-sync-token: begin anew
 				full = true
 			case err != nil:
 				return err
 			default:
-				deltas, reached, err = v.Changed(d.s.files, since, 1+d.rng.IntN(6))
+				deltas, reached, err = v.Changed(d.s.files, point.Since, 1+d.rng.IntN(6))
 				token = v.SyncToken(reached)
 				return err
 			}

@@ -55,6 +55,7 @@ type sim struct {
 	weather weather
 	disks   uint64 // made so far
 	skew    time.Duration
+	begun   time.Time
 
 	mu       sync.Mutex
 	waiting  []*turn
@@ -237,18 +238,24 @@ func (s *sim) wait(p *proc, what string) {
 
 // start begins a process on a box.
 func (s *sim) start(b *box) {
+	b.proc = s.newProc(b)
+	go b.proc.run()
+}
+
+// newProc prepares a process.
+func (s *sim) newProc(b *box) *proc {
 	p := &proc{sim: s, box: b, stop: make(chan struct{}), ended: make(chan struct{})}
 	if b.proc != nil {
 		p.no = b.proc.no + 1
 	}
 	v, err := simvfs.Register(&simFS{p}, s.bug.vfs)
 	if err != nil {
-		s.fail("%v", err)
-		return
+		check(err)
 	}
 	p.cfg = Config{
 		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(),
 		Now: func() time.Time { return time.Now().Add(s.skew) }, Notify: p.hears,
+		elapsed: func() time.Duration { return time.Since(s.begun) },
 		hooks: hooks{
 			gate: p.gate, proof: func() { p.proofAt = s.losses }, plant: s.bug.what,
 			random: func(b []byte) {
@@ -269,8 +276,8 @@ func (s *sim) start(b *box) {
 	if s.bug.cfg != nil {
 		s.bug.cfg(&p.cfg)
 	}
-	b.proc, p.vfs = p, v
-	go p.run()
+	p.vfs = v
+	return p
 }
 
 func tuneStore(c *store.Config) { c.Readers, c.CheckTime = 1, -1 }
@@ -450,6 +457,7 @@ func (s *sim) reap() {
 // run plays the schedule to its end.
 func (s *sim) run() {
 	time.Sleep(26 * 366 * 24 * time.Hour) // to 2026, when the disks were made
+	s.begun = time.Now()
 	for _, d := range s.devices {
 		go d.run()
 	}
@@ -517,7 +525,7 @@ func (s *sim) await(b *box) {
 		if state == fence.Open {
 			return
 		}
-		if strings.Contains(reason, "another server has taken over") && s.rolled && s.bug.what == noPlant {
+		if (reason.Code == fence.TakenOver || reason.Code == fence.ClaimDamaged) && s.rolled && s.bug.what == noPlant {
 			s.strays++ // a log was begun in a mirror that was set back at that moment: nobody knows whose it is
 			s.over = true
 			return
@@ -590,8 +598,7 @@ func (s *sim) judgeAccount(p *proc, a holdfast.AccountID, when string) {
 func (s *sim) settling(p *proc, a holdfast.AccountID) bool {
 	p.l.mu.RLock()
 	defer p.l.mu.RUnlock()
-	why := fmt.Sprint(p.l.shut[a])
-	if strings.Contains(why, "different data under one number") || strings.Contains(why, "could be read back") {
+	if code := p.l.shut[a].Code; code == fence.Forked || code == fence.Unreadable || code == fence.Rewritten {
 		s.forks++
 		return true
 	}
@@ -609,15 +616,16 @@ func (s *sim) catchUp(d *device, p *proc) {
 	}
 }
 
-// rebuild takes the store and all mirrors but one away: that one must have everything (P6).
+// rebuild restores a new box from one mirror alone: that one must have everything (P6).
 func (s *sim) rebuild(b *box) {
 	s.kill(b)
 	only := s.rng.IntN(len(s.mirrors))
 	s.log("only mirror %d is left", only)
-	b.data.ByHand(func() {
-		removeTree(b.data, "/data/store")
-		removeTree(b.data, "/data/blobs")
-	})
+	disk := simdisk.New(s.seed<<16 + 0xffff)
+	disk.SetBugs(s.bug.disk)
+	check(disk.Mkdir("/data", 0o700))
+	n := &box{no: 2, data: disk, under: b.under, claims: b.claims}
+	s.boxes = append(s.boxes, n)
 	old := s.bug.cfg
 	s.bug.cfg = func(c *Config) {
 		if old != nil {
@@ -625,9 +633,19 @@ func (s *sim) rebuild(b *box) {
 		}
 		c.Mirrors = c.Mirrors[only : only+1]
 	}
-	s.start(b)
-	s.await(b)
-	if s.violated == nil {
-		s.judge(b.proc, fmt.Sprintf("P6: a rebuild from mirror %d alone", only))
+	p := s.newProc(n)
+	s.drive(func() {
+		if _, err := Restore(context.Background(), p.cfg, "restored by the simulator", nil); err != nil {
+			s.fail("P6: a restore from mirror %d alone: %v", only, err)
+		}
+	})
+	p.vfs.Close()
+	if s.violated != nil {
+		return
+	}
+	s.start(n)
+	s.await(n)
+	if s.violated == nil && !s.over {
+		s.judge(n.proc, fmt.Sprintf("P6: a restore from mirror %d alone", only))
 	}
 }

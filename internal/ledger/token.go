@@ -88,13 +88,8 @@ func (v *View) ParseSyncToken(s string, by holdfast.DeviceID) (SyncPoint, error)
 		return SyncPoint{}, err
 	}
 	if verdict != fence.Equal {
-<<<<<<< HEAD
 		if v.ledger.cfg.Unfenced || v.ledger.planted(tokenUnknown) {
-			return 0, fmt.Errorf("unknown token: %w", holdfast.ErrToken)
-=======
-		if v.ledger.cfg.Unfenced {
 			return SyncPoint{}, fmt.Errorf("unknown token: %w", holdfast.ErrToken)
->>>>>>> main
 		}
 		v.ledger.shutByToken(w)
 		return SyncPoint{}, fmt.Errorf("a device knows change %s of account %s, the server does not: %w", w.Seq, v.account, holdfast.ErrFenced)
