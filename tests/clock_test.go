@@ -76,17 +76,28 @@ func jump(t *testing.T, shift string, r *rand.Rand) {
 // name of that file.
 func shiftedBinary(t *testing.T) string {
 	t.Helper()
+	dir := t.TempDir()
+	overlay := shiftedTime(t, dir)
+	was, shifted := binary, filepath.Join(dir, "holdfast")
+	build := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", shifted, "holdfast/cmd/holdfast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build with another clock: %v\n%s", err, out)
+	}
+	shift := writeFile(t, filepath.Join(dir, "shift"), strings.Repeat("\x00", 8))
+	t.Setenv("HOLDFAST_TEST_CLOCK", shift)
+	binary = shifted
+	t.Cleanup(func() { binary = was })
+	return shift
+}
+
+// shiftedTime writes a package time into dir that adds clockShift to the time, and returns the overlay for the
+// build.
+func shiftedTime(t *testing.T, dir string) string {
+	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		full := filepath.Join(dir, name)
-		if err := os.WriteFile(full, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return full
 	}
 	at := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
 	source, err := os.ReadFile(filepath.Join(at, "time.go"))
@@ -97,24 +108,23 @@ func shiftedBinary(t *testing.T) string {
 	if strings.Count(string(source), asks) != 1 {
 		t.Fatal("package time asks for the time in another way than this test knows")
 	}
+	shifted := strings.Replace(string(source), asks, asks+"\tsec += *clockShift\n", 1)
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-		filepath.Join(at, "time.go"):    file("time.go", strings.Replace(string(source), asks, asks+"\tsec += *clockShift\n", 1)),
-		filepath.Join(at, "shifted.go"): file("shifted.go", shiftedClock),
+		filepath.Join(at, "time.go"):    writeFile(t, filepath.Join(dir, "time.go"), shifted),
+		filepath.Join(at, "shifted.go"): writeFile(t, filepath.Join(dir, "shifted.go"), shiftedClock),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	was, shifted := binary, filepath.Join(dir, "holdfast")
-	build := exec.Command("go", "build", "-trimpath", "-overlay", file("overlay.json", string(overlay)), "-o", shifted, "holdfast/cmd/holdfast")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build with another clock: %v\n%s", err, out)
+	return writeFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
+}
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	shift := file("shift", strings.Repeat("\x00", 8))
-	t.Setenv("HOLDFAST_TEST_CLOCK", shift)
-	binary = shifted
-	t.Cleanup(func() { binary = was })
-	return shift
+	return name
 }
 
 // shiftedClock is the file that is added to package time.
