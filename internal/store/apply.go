@@ -23,6 +23,7 @@ func (t *Tx) Apply(c *frame.Change, payload []byte, hash holdfast.Hash) error {
 	if t.ended || t.err != nil {
 		return fmt.Errorf("apply to a transaction that has ended: %w", errors.Join(holdfast.ErrInvalid, t.err))
 	}
+	t.losses = t.losses[:0]
 	st, err := t.account(c.Account)
 	if err != nil {
 		return t.condemn(err)
@@ -197,7 +198,7 @@ func (a *applier) finish(payload []byte, hash holdfast.Hash) error {
 			}
 		}
 	}
-	if a.refold {
+	if a.refold || a.t.fold {
 		return nil
 	}
 	return a.t.insertChange(a.c, payload, hash)
