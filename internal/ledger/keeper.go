@@ -47,6 +47,7 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
 				s.told()
+				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
 				if err == nil {

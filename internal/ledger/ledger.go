@@ -67,6 +67,8 @@ type Config struct {
 	vfs   string // SQLite's name for FS; only the simulator sets it
 	hooks hooks  // only the simulator sets any
 
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
+
 	// Unfenced answers a sync token that proves a loss as other servers do: unknown, start over. Nothing
 	// else differs. Only internal/demo sets it, on its own temporary server over files of last night, to
 	// show what phones do then; no configuration leads here.
@@ -119,6 +121,7 @@ type Ledger struct {
 	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
 	doubted  map[string]bool     // mirrors that gave what is false
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
 	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
@@ -150,6 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
+	told       map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -207,7 +211,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
@@ -296,6 +300,11 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
 	defer l.under.begin(name)()
+	return l.faulty(name, do)
+}
+
+// faulty runs one durable step that is not of the write path.
+func (l *Ledger) faulty(name string, do func() error) error {
 	if l.fault == nil {
 		return do()
 	}

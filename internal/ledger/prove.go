@@ -215,9 +215,9 @@ func (p *proof) claim(ctx context.Context) error {
 
 // newest returns the highest term that a mirror or DIR/heads knows, unless it is of another data directory.
 func (p *proof) newest(ctx context.Context) (uint64, error) {
-	var newest uint64
+	newest := p.ledger.floor
 	if t, err := holdfast.ParseTerm(p.heads.Term); err == nil {
-		newest = t.Number // a mirror that is older than it has its claims filled up
+		newest = max(newest, t.Number) // a mirror that is older than it has its claims filled up
 	}
 	look := func(name string, claims []mirror.Claim) error {
 		if len(claims) == 0 {

@@ -29,6 +29,7 @@ type session struct {
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
 	told      func() // answers whose decisions the proof carried out
+	guard     *guard // owned by the committer; nil until something is lost
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -169,6 +170,7 @@ func (s *session) shipAll(batches <-chan *batch) error {
 			s.ledger.gate("publish")
 			s.ledger.publish(b, s.positions())
 			b.answer(nil)
+			s.ledger.tellIncidents(b)
 		case do := <-s.between:
 			if err := do(); err != nil {
 				s.ledger.demote(err)

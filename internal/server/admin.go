@@ -83,6 +83,7 @@ func (d *Dir) operations() map[string]operation {
 	ops := d.ownOperations()
 	maps.Copy(ops, d.fenceOperations())
 	maps.Copy(ops, d.mirrorOperations())
+	maps.Copy(ops, d.snapshotOperations())
 	return ops
 }
 
