@@ -46,7 +46,8 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
-				s.told()
+				s.decided()
+				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
 				if err == nil {

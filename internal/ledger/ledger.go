@@ -67,6 +67,8 @@ type Config struct {
 	vfs   string // SQLite's name for FS; only the simulator sets it
 	hooks hooks  // only the simulator sets any
 
+	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
+
 	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
 	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
 	// temporary server; no configuration leads here.
@@ -104,11 +106,12 @@ type Ledger struct {
 	fatal    chan error
 	fault    func(step string) error // tests: called before and after each durable step
 	free     probes                  // of Status
+	under    underway                // steps of the write path
 	rebuilt  atomic.Int64            // when the store was last given up for damage, or that proved impossible; Unix seconds
 	scrub    *scrubber
 	jobs     chan *job     // for the committer, between two batches
 	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
-	ordered  chan struct{} // has one item when an operator says that the other server is dead
+	overtake chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -117,6 +120,7 @@ type Ledger struct {
 	begun    int                 // logs begun since the fence was open last
 	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
 	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
@@ -149,6 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
+	told       map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -206,7 +211,7 @@ func (l *Ledger) createServer(ctx context.Context) error {
 		}
 		tx.PutCollection(&Collection{ID: holdfast.Root, Kind: holdfast.KindRecord})
 		var keys holdfast.CollectionID
-		for _, name := range []string{"accounts", "devices", keysCollection} {
+		for _, name := range []string{"accounts", "devices", snapshotsCollection, keysCollection} {
 			keys = tx.NewCollection(holdfast.Root, name, holdfast.KindRecord, nil)
 		}
 		tx.Put(keys, tokenKeyName, "application/json", l.now().UnixMilli(), InlineBody(encodeTokenKey(key)))
@@ -243,7 +248,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1),
 	}
@@ -297,6 +302,12 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 // step runs one durable step of the write path. Tests make it fail before, or after it was done.
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
+	defer l.under.begin(name)()
+	return l.faulty(name, do)
+}
+
+// faulty runs one durable step that is not of the write path.
+func (l *Ledger) faulty(name string, do func() error) error {
 	if l.fault == nil {
 		return do()
 	}

@@ -242,7 +242,11 @@ func (v *View) Usage() (resources, bytes int64, err error) {
 
 // Digest returns the order-independent digest of a collection's members: equal digests, equal contents.
 func (v *View) Digest(c holdfast.CollectionID) (holdfast.Hash, error) {
-	return v.r.Digest(v.account, c)
+	r, err := v.open()
+	if err != nil {
+		return holdfast.Hash{}, err
+	}
+	return r.DigestAt(v.account, c, v.at)
 }
 
 // Tx is the newest state of one account, which may not be durable yet, and what is to be done to it.

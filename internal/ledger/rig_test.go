@@ -24,7 +24,7 @@ type rig struct {
 	acked map[string]string // name: body
 }
 
-func config(t *testing.T) Config {
+func config(t testing.TB) Config {
 	t.Helper()
 	root := t.TempDir()
 	return Config{

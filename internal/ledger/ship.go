@@ -26,9 +26,10 @@ type session struct {
 	between   chan func() error                           // run by the shipper between two batches; an error ends the session
 	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
+	decided   func()                                      // answers operators when the fence is open
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
-	told      func() // answers whose decisions the proof carried out
+	guard     *guard // owned by the committer; nil until something is lost
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -131,7 +132,7 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		return true, nil
 	case j := <-s.ledger.jobs:
 		j.done <- j.do(s)
-		return true, nil
+		return false, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
 	}
@@ -169,6 +170,7 @@ func (s *session) shipAll(batches <-chan *batch) error {
 			s.ledger.gate("publish")
 			s.ledger.publish(b, s.positions())
 			b.answer(nil)
+			s.ledger.tellIncidents(b)
 		case do := <-s.between:
 			if err := do(); err != nil {
 				s.ledger.demote(err)

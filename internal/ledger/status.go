@@ -42,6 +42,9 @@ type Status struct {
 	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
 	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
 	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
+
+	Step     string        `json:"step_under_way,omitempty"`    // of the write path: commit, append, look, witness
+	StepTook time.Duration `json:"step_under_way_ns,omitempty"` // for how long so far
 }
 
 // ClosedStatus names an account whose own fence is closed.
@@ -79,6 +82,13 @@ type HealStatus struct {
 	Report  string        `json:"report"` // file in incidents/
 }
 
+// hangsAfter is how long a step of the write path may take before it is a trouble: a disk that wakes up
+// takes less.
+const hangsAfter = 15 * time.Second
+
+// Hangs reports whether a write has waited for a disk for too long.
+func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
+
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
 // every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
 func (s *Status) Troubles() []string {
@@ -97,6 +107,15 @@ func (s *Status) Troubles() []string {
 			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
 		}
 	}
+	if s.Degraded {
+		all = append(all, "writes are acknowledged with fewer copies than configured (policy degraded)")
+	}
+	if s.Hangs() {
+		all = append(all, fmt.Sprintf("a write has waited for %s (step %s): a disk hangs", s.StepTook.Round(time.Second), s.Step))
+	}
+	if w := s.Witness; w != nil && w.State != "complete" {
+		all = append(all, "the head witness is not complete: "+w.State)
+	}
 	return all
 }
 
@@ -109,6 +128,7 @@ func (l *Ledger) Status() Status {
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
+	s.Step, s.StepTook = l.under.oldest()
 	return s
 }
 

@@ -28,6 +28,7 @@ type request struct {
 	account holdfast.AccountID
 	device  holdfast.DeviceID
 	fn      func(*Tx) error
+	quiet   bool // brings back what was there: the mass-change guard does not count it
 	head    holdfast.Head
 	err     error
 	done    chan struct{}
@@ -116,11 +117,21 @@ func (q *queue) stop(err error) {
 // state it was judged by is durable (R11). Otherwise the errors are ErrFenced (closed; nothing was
 // written), ErrFull (nothing was written) and ErrNotDurable (the change may exist).
 func (l *Ledger) Update(ctx context.Context, a holdfast.AccountID, by holdfast.DeviceID, fn func(tx *Tx) error) (holdfast.Head, error) {
-	if err := l.admit(a); err != nil {
+	return l.update(ctx, &request{account: a, device: by, fn: fn})
+}
+
+// BringBack is Update for changes of the server that only bring back what was there before: the
+// mass-change guard does not count them.
+func (l *Ledger) BringBack(ctx context.Context, a holdfast.AccountID, fn func(tx *Tx) error) (holdfast.Head, error) {
+	return l.update(ctx, &request{account: a, fn: fn, quiet: true})
+}
+
+func (l *Ledger) update(ctx context.Context, r *request) (holdfast.Head, error) {
+	if err := l.admit(r.account); err != nil {
 		return holdfast.Head{}, err
 	}
 	defer l.observe("ack", time.Now())
-	r := &request{account: a, device: by, fn: fn, done: make(chan struct{})}
+	r.done = make(chan struct{})
 	if err := l.queue.put(r); err != nil {
 		return holdfast.Head{}, err
 	}
@@ -151,6 +162,8 @@ type batch struct {
 	frames   []mirror.Frame
 	bytes    int       // of the frames' payloads
 	blobs    []ownBlob // that the frames name
+	events   []Event   // to be told once it is acknowledged
+	named    []string  // records of snapshots that the events tell of
 	heads    map[holdfast.AccountID]holdfast.AccountHead
 }
 
@@ -214,7 +227,8 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		s.damagedAt(b, reqs, at, err)
 		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
-		b.frames, b.heads, b.blobs = nil, nil, nil
+		b.frames, b.heads, b.blobs, b.events, b.named = nil, nil, nil, nil, nil
+		s.guard = nil // what it counted did not happen
 		s.paths.forget()
 		for _, r := range reqs { // refusals too: they were judged by a state that never came to be (R11)
 			r.head, r.err = holdfast.Head{}, fmt.Errorf("commit: %w", err)
@@ -293,7 +307,7 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 		}
 	}
 	b.frames = append(b.frames, mirror.Frame{Account: r.account, Epoch: c.Epoch, Seq: c.Seq, Hash: hash, Term: c.Term, Payload: payload})
-	return nil
+	return s.guardChange(tx, r, c, b)
 }
 
 func changesCollections(o frame.Op) bool {

@@ -83,6 +83,7 @@ func (d *Dir) operations() map[string]operation {
 	ops := d.ownOperations()
 	maps.Copy(ops, d.fenceOperations())
 	maps.Copy(ops, d.mirrorOperations())
+	maps.Copy(ops, d.snapshotOperations())
 	return ops
 }
 
@@ -100,6 +101,8 @@ func (d *Dir) ownOperations() map[string]operation {
 			}
 			return d.Ledger.Status().Scrub, nil
 		}),
+		"probe/begin": op(d.probe.begin),
+		"probe/end":   op(d.probe.end),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
@@ -158,6 +161,9 @@ func (d *Dir) reach() []string {
 	return out
 }
 
+// unsettled operations say what state they find, instead of waiting for the fence.
+var unsettled = map[string]bool{"status": true, "alert/test": true, "probe/begin": true, "probe/end": true}
+
 // Admin returns the handler of all admin operations. It trusts whoever reaches it: the socket's
 // directory lets only the owner in.
 func (d *Dir) Admin() http.Handler {
@@ -171,7 +177,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
+		if err == nil && !unsettled[name] {
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {

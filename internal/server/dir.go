@@ -36,6 +36,7 @@ type Dir struct {
 	started time.Time
 	serving bool
 	urls    []string
+	probe   probe
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {

@@ -61,6 +61,7 @@ type server struct {
 	notify    *notifier
 	metrics   *metrics // nil in tests of single handlers
 	alerts    *alert.Alerter
+	history   history
 }
 
 // Run serves until ctx ends or the ledger says that only a new process can know what is true; the

@@ -23,6 +23,7 @@ func (t *Tx) Apply(c *frame.Change, payload []byte, hash holdfast.Hash) error {
 	if t.ended || t.err != nil {
 		return fmt.Errorf("apply to a transaction that has ended: %w", errors.Join(holdfast.ErrInvalid, t.err))
 	}
+	t.losses = t.losses[:0]
 	st, err := t.account(c.Account)
 	if err != nil {
 		return t.condemn(err)

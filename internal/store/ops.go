@@ -70,6 +70,9 @@ func (a *applier) put(o *frame.Op) error {
 			r.UID, r.Component, r.First, r.Last = x.UID, x.Component, x.First, x.Last
 		}
 	}
+	if old != nil && old.Body != r.Body {
+		a.lose(Loss{Collection: r.Collection, BodySeq: old.BodySeq})
+	}
 	return a.replace(m, old, r)
 }
 
@@ -148,6 +151,7 @@ func (a *applier) remove(o *frame.Op) error {
 		int64(a.c.Account), int64(o.Collection), o.Name); err != nil {
 		return err
 	}
+	a.lose(Loss{Collection: o.Collection, BodySeq: old.BodySeq, Deleted: true})
 	m.digest.sub(memberHash(old))
 	a.resources--
 	a.bytes -= old.Size
@@ -289,6 +293,7 @@ func (a *applier) deleteCollection(o *frame.Op) error {
 		return fmt.Errorf("the root collection cannot be removed: %w", holdfast.ErrInvalid)
 	}
 	a.wrote = true
+	before := a.resources
 	doomed := []Collection{*top}
 	for i := 0; i < len(doomed); i++ {
 		below, err := a.t.c.collections(a.c.Account, "SELECT "+liveColumns+" FROM collection WHERE account_id = ?1 AND parent = ?2",
@@ -302,6 +307,7 @@ func (a *applier) deleteCollection(o *frame.Op) error {
 		}
 	}
 	a.touch(top.Parent, "")
+	a.lose(Loss{Collection: top.ID, Deleted: true, Whole: true, Members: before - a.resources})
 	return nil
 }
 

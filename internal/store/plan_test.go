@@ -28,6 +28,10 @@ func TestQueryPlans(t *testing.T) {
 			_, _ = r.LastChange(1, 2, seqOf(at))
 			_, _ = r.Digest(1, 2)
 			_, _, _ = r.Changed(1, 2, 1, seqOf(at), 10)
+			_, _ = r.Survivors(1, 2, seqOf(at), 100, 10)
+			_, _ = r.Stamps(1, seqOf(at), 10)
+			_, _ = r.LossesSince(1, 2, seqOf(at), 10)
+			_, _ = r.Gone(1, 2, "y")
 		}
 	}
 	if _, err := change(tx, 1, put(2, "x", "5"), remove(3, "z"), frameDelete(3)); err != nil {

@@ -18,7 +18,8 @@ type Tx struct {
 	c        *conn
 	accounts map[holdfast.AccountID]*account
 	members  map[place]*membership
-	err      error // the first error after which nothing may be committed
+	losses   []Loss // of the last Apply
+	err      error  // the first error after which nothing may be committed
 	ended    bool
 	fold     bool // into tables beside the store's; the changes themselves are there
 }
