@@ -69,7 +69,7 @@ type joinWait struct {
 func (s *session) tryJoin(ctx context.Context, at place) {
 	l := s.ledger
 	w := l.joinWait[at.Name]
-	if time.Now().Before(w.next) || s.ledger.cfg.Unfenced {
+	if time.Now().Before(w.next) {
 		return
 	}
 	j := &join{session: s, at: at}

@@ -69,9 +69,9 @@ type Config struct {
 
 	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
-	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
-	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
-	// temporary server; no configuration leads here.
+	// Unfenced answers a sync token that proves a loss as other servers do: unknown, start over. Nothing
+	// else differs. Only internal/demo sets it, on its own temporary server over files of last night, to
+	// show what phones do then; no configuration leads here.
 	Unfenced bool
 }
 
@@ -153,7 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
-	told       map[string]bool // records of snapshots of which a person heard from this process
+	heard      map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules

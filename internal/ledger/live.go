@@ -281,13 +281,7 @@ func (p *proof) noteOld() {
 // settleMembers writes which mirrors are complete from now on. It is durable before anything is acknowledged
 // without one that was left out.
 func (p *proof) settleMembers() error {
-	if p.ledger.cfg.Unfenced {
-		return nil
-	}
-	if err := p.ledger.saveMembers(p.settled); err != nil {
-		return err
-	}
-	return nil
+	return p.ledger.saveMembers(p.settled)
 }
 
 func (p *proof) settled(members []member) []member {

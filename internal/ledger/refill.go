@@ -33,7 +33,7 @@ func (p *proof) shipTails(ctx context.Context) error {
 					return err
 				}
 				if errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal) { // F8: it concerns nobody else
-					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "the store", Detail: fmt.Sprintf("mirror %s lacks changes from %d on, and the store does not give them: %s", m.Name(), from+holdfast.Seq(n), err)})
+					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "mirror " + m.Name(), Detail: fmt.Sprintf("from change %d on, nor does the store give them: %s", from+holdfast.Seq(n), err)})
 					continue
 				}
 				return storeError("read tail", err)

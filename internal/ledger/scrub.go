@@ -230,7 +230,7 @@ func (l *Ledger) Scrub(only string, mode ScrubMode) error {
 func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	s.begin(p)
 	for {
-		c, err := s.l.waitCopies(ctx)
+		c, err := s.l.openCopies(ctx)
 		if err != nil {
 			return err
 		}
@@ -246,7 +246,7 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 			s.complete(p)
 			return nil
 		}
-		if errors.Is(err, errWhole) {
+		if errors.Is(err, errReread) {
 			s.again(p)
 			continue
 		}
@@ -256,8 +256,8 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	}
 }
 
-// errWhole says that a lap found damage that only a reading of everything, at once, can judge.
-var errWhole = errors.New("all is to be read again")
+// errReread says that a lap found damage that only a reading of everything, at once, can judge.
+var errReread = errors.New("all is to be read again")
 
 // again begins a lap anew, as fast as it can.
 func (s *scrubber) again(p *lap) {
@@ -320,8 +320,8 @@ type copies struct {
 	paths   *paths
 }
 
-// waitCopies waits until the fence is open and returns the copies.
-func (l *Ledger) waitCopies(ctx context.Context) (*copies, error) {
+// openCopies waits until the fence is open and returns the copies.
+func (l *Ledger) openCopies(ctx context.Context) (*copies, error) {
 	for {
 		l.mu.RLock()
 		state, changed := l.state, l.changed

@@ -26,9 +26,9 @@ type session struct {
 	between   chan func() error                           // run by the shipper between two batches; an error ends the session
 	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
-	decided   func()                                      // answers operators when the fence is open
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
+	decided   func() // answers operators when the fence is open
 	guard     *guard // owned by the committer; nil until something is lost
 }
 
@@ -132,7 +132,7 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		return true, nil
 	case j := <-s.ledger.jobs:
 		j.done <- j.do(s)
-		return false, nil
+		return true, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
 	}
@@ -231,9 +231,6 @@ func (s *session) blobsThere(blobs []ownBlob) error {
 func (s *session) append(frames []mirror.Frame) error {
 	mirrors, logs := s.live()
 	if len(logs) == 0 {
-		if s.ledger.cfg.Unfenced {
-			return nil
-		}
 		return fmt.Errorf("no mirror is live: %w", holdfast.ErrNotDurable)
 	}
 	errs := make([]error, len(logs))
