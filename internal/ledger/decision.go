@@ -77,7 +77,7 @@ func (l *Ledger) awaitTakeOver(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-l.ordered:
+	case <-l.overtake:
 		l.force = true
 		return true
 	}
@@ -95,7 +95,7 @@ func (l *Ledger) TakeOver(ctx context.Context) error {
 		return fmt.Errorf("nobody else has claimed the mirrors, there is nothing to take over: %w", holdfast.ErrInvalid)
 	}
 	select {
-	case l.ordered <- struct{}{}:
+	case l.overtake <- struct{}{}:
 	default: // asked already
 	}
 	select {

@@ -69,7 +69,7 @@ type joinWait struct {
 func (s *session) tryJoin(ctx context.Context, at place) {
 	l := s.ledger
 	w := l.joinWait[at.Name]
-	if time.Now().Before(w.next) || s.ledger.cfg.Unfenced {
+	if time.Now().Before(w.next) {
 		return
 	}
 	j := &join{session: s, at: at}
@@ -224,7 +224,7 @@ func (j *join) start(ctx context.Context) error {
 	if err := j.judgeTold(ctx, rec); err != nil {
 		return err
 	}
-	common := commonWith{ledger: l, db: j.session.db, shut: shut, whole: incomplete(rec) || l.doubted[j.at.Name]}
+	common := commonWith{ledger: l, db: j.session.db, shut: shut, whole: incomplete(rec) || l.doubts(j.at.Name)}
 	low, err := common.heads(ctx, j.m, rec)
 	if err != nil {
 		return err
@@ -465,6 +465,7 @@ func (s *session) add(j *join) {
 	s.publishLive()
 	l.mu.Lock()
 	delete(l.failing, strings.TrimSuffix(j.at.Name, oldSuffix))
+	delete(l.doubted, j.m.Name()) // all of it was read, and filled
 	l.mu.Unlock()
 	l.noteJoined(j)
 }

@@ -68,7 +68,7 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 		p.answer(err)
 		return nil, err
 	}
-	p.session.told = func() { p.answer(nil) }
+	p.session.decided = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -95,9 +95,6 @@ func (p *proof) all(ctx context.Context) error {
 func (p *proof) equalise(ctx context.Context) error {
 	if err := p.compare(ctx); err != nil {
 		return err
-	}
-	if p.unfenced() {
-		return p.open(ctx)
 	}
 	if err := p.judgeTold(ctx); err != nil {
 		return err
@@ -128,15 +125,6 @@ func (p *proof) equalise(ctx context.Context) error {
 		return err
 	}
 	return p.open(ctx)
-}
-
-// unfenced forgets the mirrors after a loss, as a server does that has none (Config.Unfenced).
-func (p *proof) unfenced() bool {
-	if !p.ledger.cfg.Unfenced || p.report.storeProblem == nil {
-		return false
-	}
-	p.session.mirrors = nil
-	return true
 }
 
 // open is the last look at the claims (W3), then the session is the ledger's.

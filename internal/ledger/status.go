@@ -245,11 +245,6 @@ func (l *Ledger) progress(p HealProgress) {
 	}
 }
 
-// skipUnfenced is true for what last night's backup, made right after set-up, does not have.
-func (l *Ledger) skipUnfenced(a holdfast.AccountID, s holdfast.Seq) bool {
-	return l.cfg.Unfenced && a != holdfast.Server && s > 1
-}
-
 func instanceID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never returns an error
