@@ -55,10 +55,14 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				}
 			}
 		}
+		if !served && !errors.Is(err, errAgain) && l.takeOver.failed(err) {
+			l.setState(fence.Closed, whyOf(err))
+			break // a restore that did not open is for its person to try again
+		}
 		l.noteDamage(err)
 		without := l.leaveOut(err)
-		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
-			return // a restore that did not open is for its person to try again
+		if !l.survive(ctx, err) {
+			return
 		}
 		if without || errors.Is(err, errAgain) || l.useReserve(err) || errors.Is(err, errDecision) && served {
 			continue

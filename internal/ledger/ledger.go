@@ -153,7 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
-	told       map[string]bool // records of snapshots of which a person heard from this process
+	heard      map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
