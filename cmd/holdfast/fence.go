@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"holdfast/internal/fence"
 	"holdfast/internal/ledger"
 	"holdfast/internal/server"
 )
@@ -79,10 +78,10 @@ func (c *fenceStatus) Run(s *streams) error {
 }
 
 func allOpen(st *server.FenceStatus) error {
-	if st.State != fence.Open.String() || len(st.Closed) > 0 {
+	if len(st.Closed) > 0 {
 		return errNotOpen
 	}
-	return nil
+	return openOr(&st.Status)
 }
 
 func printAccountFence(w io.Writer, f *server.FenceAccount) {
