@@ -106,6 +106,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 	for _, m := range st.Mirrors {
 		printCopy(w, &m)
 	}
+	printWitness(w, st.Witness)
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
 	}
@@ -137,11 +138,27 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 	}
 }
 
+// printWitness shows the third place, if there is one.
+func printWitness(w io.Writer, third *ledger.WitnessStatus) {
+	switch {
+	case third == nil:
+	case third.State != complete:
+		fmt.Fprintf(w, "Witness   in %s: NOT COMPLETE\n          Why: %s\n", third.Path, third.State)
+	default:
+		fmt.Fprintf(w, "Witness   in %s: complete\n", third.Path)
+		if third.SameDevice {
+			fmt.Fprintln(w, "          WARNING: it shares a disk with the data or a mirror; put it in a third place")
+		}
+	}
+}
+
 // todo says where a person who was woken up reads on, and what not to do meanwhile.
 func todo(st *server.Status) string {
 	switch {
 	case st.State != fence.Open.String():
 		return st.Todo
+	case st.Hangs():
+		return "look at dmesg and at network mounts: a disk does not answer; holdfast doctor says which mounts there are. docs/runbooks/mirror.md"
 	case st.Degraded:
 		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
@@ -163,6 +180,9 @@ func printFence(w io.Writer, st *server.Status) {
 		if a.Detail != "" {
 			fmt.Fprintf(w, "          Detail: %s\n", a.Detail)
 		}
+	}
+	if st.Hangs() {
+		fmt.Fprintf(w, "          A write has waited for a disk for %s (step %s); others wait behind it.\n", st.StepTook.Round(time.Second), st.Step)
 	}
 	if t := todo(st); t != "" {
 		fmt.Fprintf(w, "To do     %s\n", t)

@@ -159,7 +159,7 @@ type Result struct {
 // Test sends one message through every way, once each, and says what happened.
 func Test(ctx context.Context, cfg Config) []Result {
 	m := Message{
-		Kind: KindTest, Phase: PhaseHappened, At: time.Now().UTC(), ID: newID(), Server: cfg.Server, URL: cfg.PublicURL, Number: 1,
+		Kind: KindTest, Phase: PhaseHappened, At: time.Now().UTC(), Since: time.Now().UTC(), ID: newID(), Server: cfg.Server, URL: cfg.PublicURL, Number: 1,
 		Text: "This is a test of the alerts, ordered by hand. Nothing is wrong.",
 	}
 	if cfg.Status != nil {

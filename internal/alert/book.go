@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,7 +19,7 @@ type Message struct {
 	At       time.Time `json:"at"`
 	Server   string    `json:"server_id"`
 	URL      string    `json:"public_url,omitempty"`
-	Kind     string    `json:"kind"`   // fence, accounts, mirror, healed, damage, mass-change, test
+	Kind     string    `json:"kind"`   // fence, accounts, mirror, witness, write, healed, damage, mass-change, test
 	Phase    string    `json:"phase"`  // begins, lasts, over, happened
 	State    string    `json:"state"`  // of the fence: open, held, closed
 	Since    time.Time `json:"since"`  // when the trouble began, or the event was
@@ -32,6 +33,7 @@ type Message struct {
 // Kinds that are no ledger.EventKind, and phases.
 const (
 	KindAccounts = "accounts"
+	KindWrite    = "write"
 	KindTest     = "test"
 
 	PhaseBegins   = "begins"
@@ -76,7 +78,6 @@ type book struct {
 	after    time.Duration
 	troubles map[string]*trouble
 	events   map[string]*told
-	heals    int       // of the status before
 	hour     time.Time // in which hourly messages about events were sent
 	hourly   int
 	heldBack int // messages that were one too many
@@ -125,7 +126,6 @@ func (b *book) status(now time.Time, s *ledger.Status) []Message {
 			out = append(out, t.over(now, s))
 		}
 	}
-	out = append(out, b.healed(now, s)...)
 	slices.SortStableFunc(out, func(x, y Message) int { return strings.Compare(x.Kind, y.Kind) })
 	return out
 }
@@ -175,10 +175,10 @@ func troubles(s *ledger.Status) map[string]*trouble {
 	case fence.Open.String():
 	case fence.Held.String():
 		add("fence", string(ledger.EventFence), 1, "The fence is held: reads are served, writes have to wait. "+s.Reason,
-			"Mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md")
+			cmp.Or(s.Todo, "Mount the mirror that is missing, or make room on the disk that is full; it goes on by itself. docs/runbooks/mirror.md"))
 	default:
 		add("fence", string(ledger.EventFence), 2, "The fence is closed: devices are told to wait, nothing is served. "+s.Reason,
-			"Run holdfast status. Remove nothing and restore nothing by hand; devices keep what they have. docs/runbooks/lost-store.md")
+			cmp.Or(s.Todo, "Run holdfast status. Remove nothing and restore nothing by hand; devices keep what they have. docs/runbooks/lost-store.md"))
 	}
 	if n := len(s.Closed); n > 0 {
 		t := add("accounts", KindAccounts, n, fmt.Sprintf("Accounts whose own fence is closed: %d. The others are served.", n),
@@ -195,32 +195,28 @@ func troubles(s *ledger.Status) map[string]*trouble {
 			add(key, string(ledger.EventMirror), 1, fmt.Sprintf("Mirror %s does not answer: its file system hangs. Writes wait for it.", m.Name),
 				"Look at its disk or its network mount. docs/runbooks/mirror.md")
 		case s.State == fence.Open.String() && !m.Complete():
-			add(key, string(ledger.EventMirror), 1, fmt.Sprintf("Mirror %s is not complete: %s", m.Name, m.State), "Run holdfast status. docs/runbooks/mirror.md")
+			text := fmt.Sprintf("Mirror %s is not complete: %s", m.Name, m.State)
+			if s.Degraded {
+				text += " WRITES ARE ACKNOWLEDGED WITH FEWER COPIES than configured (policy degraded)."
+			}
+			add(key, string(ledger.EventMirror), 1, text, "Run holdfast status. docs/runbooks/mirror.md")
 		}
 	}
-	return all
-}
-
-// healed tells of heals since the last status: too short, perhaps, for a fence that was noticed.
-func (b *book) healed(now time.Time, s *ledger.Status) []Message {
-	fresh := s.Heals[min(b.heals, len(s.Heals)):]
-	b.heals = len(s.Heals)
-	if len(fresh) == 0 {
-		return nil
+	if s.Hangs() {
+		add("write", KindWrite, 1, fmt.Sprintf("A write has waited for a disk for %s, in the step %s, and others wait behind it.", s.StepTook.Round(time.Second), s.Step),
+			"Run holdfast doctor and look at dmesg: a disk or a network mount hangs. docs/runbooks/mirror.md")
 	}
-	h := fresh[len(fresh)-1]
-	return b.happened(now, Message{
-		Kind: string(ledger.EventHealed), State: s.State, Since: h.At,
-		Text: fmt.Sprintf("The store had lost or damaged data and was healed from a mirror: %d changes came back in %s. Nothing that was acknowledged is missing.", h.Changes, h.Took.Round(time.Millisecond)),
-		Todo: "Find out why before it happens again. The report is DIR/incidents/" + h.Report,
-	})
+	if w := s.Witness; w != nil && w.State != "complete" && s.State == fence.Open.String() {
+		add("witness", "witness", 1, "The head witness is not complete: "+w.State, "Run holdfast status. Look for a failing disk in the third place")
+	}
+	return all
 }
 
 // event returns what an event asks to tell. States are told by status.
 func (b *book) event(now time.Time, e ledger.Event) []Message {
 	switch e.Kind {
-	case ledger.EventDamage, ledger.EventMassChange:
-	case ledger.EventMirror, ledger.EventHealed:
+	case ledger.EventDamage, ledger.EventMassChange, ledger.EventHealed:
+	case ledger.EventMirror:
 		if !e.Bad {
 			return nil
 		}

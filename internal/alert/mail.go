@@ -132,7 +132,7 @@ func (m *mail) hand(c *smtp.Client, msg *Message) error {
 // subject says the most important in a few words.
 func subject(m *Message) string {
 	what := map[string]string{
-		"fence": "fence " + m.State, KindAccounts: "accounts closed", "mirror": "mirror", "healed": "the store was healed",
+		"fence": "fence " + m.State, KindAccounts: "accounts closed", KindWrite: "writes hang", "mirror": "mirror", "healed": "the store was healed",
 		"damage": "damage", "mass-change": "much was deleted or overwritten", KindTest: "test of the alerts",
 	}[m.Kind]
 	if what == "" {

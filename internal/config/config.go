@@ -64,6 +64,7 @@ type Config struct {
 	LogLevel        slog.Level
 	MaxConnections  int
 	MaxUpload       int64 // bytes of one request body
+	ScrubRate       int64 // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
 
@@ -79,6 +80,7 @@ func Default() *Config {
 		LogLevel:        slog.LevelInfo,
 		MaxConnections:  1024,
 		MaxUpload:       16 << 30,
+		ScrubRate:       4 << 20,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
 		Watch:           defaultWatch,

@@ -150,6 +150,8 @@ var serverKeys = []key{
 		func(c *Config) *int { return &c.MaxConnections }, func(v string) (int, error) { return number(v, 16, 100000) }, strconv.Itoa),
 	value("max_upload", "Largest body of one request, with KiB, MiB, GiB or TiB; at least 1 MiB.",
 		func(c *Config) *int64 { return &c.MaxUpload }, parseSize, FormatSize),
+	value("scrub_rate", "Bytes a second, at least, at which all copies are read again and compared, all the time; the\nserver reads faster if rows and logs would take more than a week, or large bodies a\nmonth. With MiB or GiB.",
+		func(c *Config) *int64 { return &c.ScrubRate }, parseSize, FormatSize),
 	value("progress_timeout", "A request that sends or takes nothing for so long is ended; 5s to 1h.",
 		func(c *Config) *time.Duration { return &c.ProgressTimeout },
 		func(v string) (time.Duration, error) { return duration(v, 5*time.Second, time.Hour) }, time.Duration.String),

@@ -113,10 +113,8 @@ func (s *show) phonesObey() error {
 	n := 0
 	for _, d := range s.devices {
 		d.mu.Lock()
-		for k := range kinds {
-			n += d.lost[k]
-			d.lost[k] = 0
-		}
+		n += sum(d.lost)
+		d.lost = [kinds]int{}
 		d.mu.Unlock()
 	}
 	s.say("devices", "obey: they show garbage, and delete %d things", n)

@@ -13,7 +13,6 @@ import (
 type closure struct {
 	fence.Reason
 	witnesses []fence.Witness // that know what no copy has
-	forks     []*forkState    // what settle found of each copy that differs
 }
 
 // lossBy is the closure for which one witness is enough.

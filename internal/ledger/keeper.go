@@ -26,9 +26,12 @@ func (l *Ledger) keep(ctx context.Context) {
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()
+	scrubDone := make(chan struct{})
+	go func() { defer close(scrubDone); l.scrub.run(hctx) }()
 	l.keepServing(ctx)
 	stopHeads()
 	<-headsDone
+	<-scrubDone
 	closeBuckets(l, append(l.buckets, l.blobs.home))
 }
 
@@ -43,7 +46,7 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
-				s.told()
+				s.decided()
 				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
@@ -102,7 +105,9 @@ func (l *Ledger) noteDamage(err error) {
 	}
 	var inMirror *mirrorError
 	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
-		l.doubted[inMirror.name] = true
+		if err := l.keepDoubt(inMirror.name); err != nil {
+			l.log.Error("keep that a mirror is damaged", "mirror", inMirror.name, "err", err)
+		}
 	}
 }
 
@@ -232,6 +237,9 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	}
 	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
+	for _, m := range s.mirrors { // each was read whole and refilled if there was a doubt
+		delete(l.doubted, m.Name())
+	}
 	closeBuckets(l, old)
 	known := l.heads
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))

@@ -24,7 +24,7 @@ const (
 // A directory that has nothing but such a mirror's marker is taken as it is: an attempt before was
 // interrupted. ErrExists: there is something in it.
 func (l *Ledger) CreateMirror(ctx context.Context, c MirrorConfig) (id string, err error) {
-	err = l.step("create mirror", func() error {
+	err = l.faulty("create mirror", func() error {
 		err := createMirror(ctx, l.cfg, c)
 		if err != nil && !errors.Is(err, holdfast.ErrExists) {
 			return err

@@ -72,8 +72,24 @@ func (l *Ledger) writeReport(r *report, shut map[holdfast.AccountID]closure) err
 		l.heals = append(l.heals, HealStatus{At: now, Took: r.healEnded.Sub(r.healBegan), Changes: r.changes, Report: name})
 		l.mu.Unlock()
 	}
+	l.emitReport(r, name)
 	l.log.Error("incident", "report", name, "changes_healed", r.changes, "blobs_healed", r.blobs, "accounts_closed", len(shut))
 	return nil
+}
+
+// emitReport tells of what was healed, and of what could not be. Closed accounts have events of their own.
+func (l *Ledger) emitReport(r *report, name string) {
+	todo := "Find out why before it happens again. The report is DIR/incidents/" + name
+	switch {
+	case r.changes > 0 || r.storeProblem != nil:
+		l.emit(Event{Kind: EventHealed, Text: fmt.Sprintf("The store had lost or damaged data and was healed from a mirror: %d changes and %d large bodies came back in %.1f seconds.",
+			r.changes, r.blobs, r.healEnded.Sub(r.healBegan).Seconds()), Todo: todo})
+	case len(r.damage) > 0:
+		l.emit(Event{Kind: EventHealed, Text: fmt.Sprintf("Damage was found in mirrors, in %d places; what was missing was written anew from the store.", len(r.damage)), Todo: todo})
+	}
+	if r.missingBlobs > 0 {
+		l.emit(Event{Kind: EventDamage, Bad: true, Text: fmt.Sprintf("%d large bodies are in no readable copy.", r.missingBlobs), Todo: "Keep the mirror's disk as it is. The report is DIR/incidents/" + name})
+	}
 }
 
 func (l *Ledger) putReport(name, text string) error {

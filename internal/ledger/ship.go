@@ -26,10 +26,10 @@ type session struct {
 	between   chan func() error                           // run by the shipper between two batches; an error ends the session
 	ended     chan struct{}                               // closed when the shipper has ended
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
+	decided   func()                                      // answers operators when the fence is open
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
 	guard     *guard // owned by the committer; nil until something is lost
-	told      func() // answers whose decisions the proof carried out
 }
 
 // watchEvery is how often an idle server looks whether store, mirrors and claims are still its own.
@@ -98,7 +98,7 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 	}
 }
 
-// next waits for requests (idle is false), for a tick (true), or for what ends the session: an error, or ctx. What
+// next waits for requests (idle is false), for a tick or a job (true), or for what ends the session: an error, or ctx. What
 // ends it comes before all else, so that nothing is committed on what is known to be false.
 func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan error) (idle bool, err error) {
 	if ctx.Err() != nil {
@@ -129,6 +129,9 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		shipped <- err
 		return false, err
 	case <-tick:
+		return true, nil
+	case j := <-s.ledger.jobs:
+		j.done <- j.do(s)
 		return true, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
@@ -228,9 +231,6 @@ func (s *session) blobsThere(blobs []ownBlob) error {
 func (s *session) append(frames []mirror.Frame) error {
 	mirrors, logs := s.live()
 	if len(logs) == 0 {
-		if s.ledger.cfg.Unfenced {
-			return nil
-		}
 		return fmt.Errorf("no mirror is live: %w", holdfast.ErrNotDurable)
 	}
 	errs := make([]error, len(logs))

@@ -38,9 +38,13 @@ type Status struct {
 	Degraded  bool            `json:"degraded"`   // writes are acknowledged with fewer copies than configured
 	FreeBytes int64           `json:"free_bytes"` // on the store's disk; -1 = not known
 	Heals     []HealStatus    `json:"heals,omitempty"`
+	Scrub     *ScrubStatus    `json:"scrub,omitempty"`
 	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
 	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
 	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
+
+	Step     string        `json:"step_under_way,omitempty"`    // of the write path: commit, append, look, witness
+	StepTook time.Duration `json:"step_under_way_ns,omitempty"` // for how long so far
 }
 
 // ClosedStatus names an account whose own fence is closed.
@@ -78,6 +82,13 @@ type HealStatus struct {
 	Report  string        `json:"report"` // file in incidents/
 }
 
+// hangsAfter is how long a step of the write path may take before it is a trouble: a disk that wakes up
+// takes less.
+const hangsAfter = 15 * time.Second
+
+// Hangs reports whether a write has waited for a disk for too long.
+func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
+
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
 // every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
 func (s *Status) Troubles() []string {
@@ -96,17 +107,28 @@ func (s *Status) Troubles() []string {
 			all = append(all, fmt.Sprintf("mirror %s has not answered for %s", m.Name, m.Silent.Round(time.Millisecond)))
 		}
 	}
+	if s.Degraded {
+		all = append(all, "writes are acknowledged with fewer copies than configured (policy degraded)")
+	}
+	if s.Hangs() {
+		all = append(all, fmt.Sprintf("a write has waited for %s (step %s): a disk hangs", s.StepTook.Round(time.Second), s.Step))
+	}
+	if w := s.Witness; w != nil && w.State != "complete" {
+		all = append(all, "the head witness is not complete: "+w.State)
+	}
 	return all
 }
 
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
+	s.Scrub = l.scrub.status()
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
+	s.Step, s.StepTook = l.under.oldest()
 	return s
 }
 
@@ -221,11 +243,6 @@ func (l *Ledger) progress(p HealProgress) {
 	if l.takeOver != nil {
 		l.takeOver.progress(p)
 	}
-}
-
-// skipUnfenced is true for what last night's backup, made right after set-up, does not have.
-func (l *Ledger) skipUnfenced(a holdfast.AccountID, s holdfast.Seq) bool {
-	return l.cfg.Unfenced && a != holdfast.Server && s > 1
 }
 
 func instanceID() string {

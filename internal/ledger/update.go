@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -199,8 +200,10 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		b.answer(fmt.Errorf("%w: %w", err, holdfast.ErrNotDurable))
 		return nil, err
 	}
+	var at []holdfast.AccountID // whose rows an error comes from
 	for i, r := range reqs {
 		if err = s.run(tx, r, b); err != nil {
+			at = []holdfast.AccountID{r.account}
 			break
 		}
 		if b.bytes >= maxBatchBytes { // the rest is for the next batch
@@ -220,6 +223,9 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 			s.committed[a] = h
 		}
 		return b, nil
+	case errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal): // clean: what it needed could not be read
+		s.damagedAt(b, reqs, at, err)
+		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
 		b.frames, b.heads, b.blobs, b.events, b.named = nil, nil, nil, nil, nil
 		s.guard = nil // what it counted did not happen
@@ -232,6 +238,23 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 	s.ledger.demote(err)
 	b.answer(fmt.Errorf("commit: %w: %w", err, holdfast.ErrNotDurable))
 	return nil, storeError("commit", err)
+}
+
+// damagedAt answers a batch of which nothing was written because an account's rows are damaged. That account takes no
+// more writes until it was proven and repaired; the others of the batch try again.
+func (s *session) damagedAt(b *batch, reqs []*request, at []holdfast.AccountID, err error) {
+	if len(at) == 0 { // the heads themselves
+		at = slices.Collect(maps.Keys(b.heads))
+	}
+	s.paths.forget()
+	b.frames, b.heads = nil, nil
+	for _, r := range reqs {
+		r.head, r.err = holdfast.Head{}, fmt.Errorf("nothing was written, an account's rows are damaged: %w: %w", err, holdfast.ErrNotDurable)
+	}
+	for _, a := range at {
+		s.ledger.closeFor(a, fence.Mending)
+		s.ledger.scrub.suspect(a)
+	}
 }
 
 // run lets one request decide and applies what it recorded. An error condemns the whole transaction.

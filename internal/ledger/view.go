@@ -26,7 +26,7 @@ func (l *Ledger) View(ctx context.Context, a holdfast.AccountID, fn func(v *View
 	if v.r != nil {
 		err = errors.Join(err, v.r.Close())
 	}
-	return l.readFailed(err)
+	return l.readFailed(a, err)
 }
 
 // snapshot takes the store's snapshot when it is first needed, and verifies it (R8).
@@ -115,11 +115,16 @@ func (v *View) verify(r *store.Reader) error {
 	return nil
 }
 
-// readFailed raises the alarm when an error of a read means that the store is damaged.
-func (l *Ledger) readFailed(err error) error {
+// readFailed has an account proven, and repaired, when an error of a read means that the store is damaged
+// there. What is damaged answers with its error until then; the rest is served. A head that is not the
+// durable one has raised the alarm already.
+func (l *Ledger) readFailed(a holdfast.AccountID, err error) error {
 	var blob *blobError
-	if errors.Is(err, holdfast.ErrFatal) || errors.Is(err, holdfast.ErrCorrupt) && !errors.As(err, &blob) && !l.rebuiltLately() {
+	switch {
+	case errors.Is(err, holdfast.ErrFatal):
 		l.raise(err)
+	case errors.Is(err, holdfast.ErrCorrupt) && !errors.As(err, &blob):
+		l.scrub.suspect(a)
 	}
 	return err
 }

@@ -148,21 +148,11 @@ func (m *Mirror) firstCheckpoint(ctx context.Context, l *logFiles) (map[holdfast
 
 // log replays log i.
 func (p *replay) log(ctx context.Context, logs []logFiles, i int, hf *headFile) error {
-	p.bound = nil
-	for k := i + 1; k < len(logs) && p.bound == nil && !p.m.hooks.noBound; k++ {
-		heads, err := p.m.firstCheckpoint(ctx, &logs[k])
-		if err != nil {
-			return err
-		}
-		p.bound = heads
+	bound, err := p.boundOf(ctx, logs, i)
+	if err != nil {
+		return err
 	}
-	if p.bound != nil {
-		for _, f := range p.falls {
-			if f.log > i && f.head.Head.Seq < p.bound[f.head.Account].Head.Seq {
-				p.bound[f.head.Account] = f.head
-			}
-		}
-	}
+	p.bound = bound
 	segs := logs[i].segments
 	var end *frame.Footer
 	for k := range segs {
@@ -190,6 +180,27 @@ func (p *replay) log(ctx context.Context, logs []logFiles, i int, hf *headFile) 
 		end = g.footer
 	}
 	return nil
+}
+
+// boundOf returns the heads that the log after log i started from: what log i has beyond them was never
+// acknowledged. nil: no later log can be read.
+func (p *replay) boundOf(ctx context.Context, logs []logFiles, i int) (map[holdfast.AccountID]holdfast.AccountHead, error) {
+	var bound map[holdfast.AccountID]holdfast.AccountHead
+	for k := i + 1; k < len(logs) && bound == nil && !p.m.hooks.noBound; k++ {
+		heads, err := p.m.firstCheckpoint(ctx, &logs[k])
+		if err != nil {
+			return nil, err
+		}
+		bound = heads
+	}
+	if bound != nil {
+		for _, f := range p.falls {
+			if f.log > i && f.head.Head.Seq < bound[f.head.Account].Head.Seq {
+				bound[f.head.Account] = f.head
+			}
+		}
+	}
+	return bound, nil
 }
 
 // batch takes one committed batch.

@@ -53,6 +53,12 @@ type (
 		Password string   `json:"password"`
 		URLs     []string `json:"urls"` // where to connect it, best first
 	}
+	// ScrubRequest asks for a scrub (Start), or only how far it is.
+	ScrubRequest struct {
+		Start bool             `json:"start,omitempty"`
+		Only  string           `json:"only,omitempty"` // store, mirrors, blobs; empty: all
+		Mode  ledger.ScrubMode `json:"mode,omitempty"`
+	}
 	// Nothing is an empty request or answer.
 	Nothing struct{}
 )
@@ -87,6 +93,16 @@ func (d *Dir) ownOperations() map[string]operation {
 		"alert/test": op(func(ctx context.Context, _ Nothing) ([]alert.Result, error) {
 			return alert.Test(ctx, d.alertConfig()), nil
 		}),
+		"scrub": op(func(_ context.Context, in ScrubRequest) (*ledger.ScrubStatus, error) {
+			if in.Start {
+				if err := d.Ledger.Scrub(in.Only, in.Mode); err != nil {
+					return nil, err
+				}
+			}
+			return d.Ledger.Status().Scrub, nil
+		}),
+		"probe/begin": op(d.probe.begin),
+		"probe/end":   op(d.probe.end),
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
@@ -145,6 +161,9 @@ func (d *Dir) reach() []string {
 	return out
 }
 
+// unsettled operations say what state they find, instead of waiting for the fence.
+var unsettled = map[string]bool{"status": true, "alert/test": true, "probe/begin": true, "probe/end": true}
+
 // Admin returns the handler of all admin operations. It trusts whoever reaches it: the socket's
 // directory lets only the owner in.
 func (d *Dir) Admin() http.Handler {
@@ -158,7 +177,7 @@ func (d *Dir) Admin() http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 		var out any
-		if err == nil && name != "status" && name != "alert/test" { // which says what state it finds
+		if err == nil && !unsettled[name] {
 			err = d.settle(r.Context(), func(string) {})
 		}
 		if err == nil {

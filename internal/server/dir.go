@@ -36,10 +36,11 @@ type Dir struct {
 	started time.Time
 	serving bool
 	urls    []string
+	probe   probe
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}

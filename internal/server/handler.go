@@ -70,6 +70,9 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", harmless)
 	h.Set("Referrer-Policy", "no-referrer")
+	if s.probed(w, r) {
+		return
+	}
 	p := r.URL.Path
 	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json" || p == "/metrics"
 	switch {

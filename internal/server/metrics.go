@@ -65,7 +65,7 @@ func newMetrics(version string) *metrics {
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "holdfast_build_info", Help: "Always 1; the labels say what runs."}, []string{"version", "go"})
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 
-	for _, step := range []string{"commit", "append", "look"} {
+	for _, step := range []string{"commit", "append", "look", "witness"} {
 		m.known[step] = true
 		m.steps.WithLabelValues(step)
 	}

@@ -32,11 +32,27 @@ var statusNumbers = []number{
 	gauge("holdfast_accounts", "Accounts, with the server's own.", func(s *ledger.Status) float64 { return float64(s.Accounts) }),
 	gauge("holdfast_accounts_closed", "Accounts whose own fence is closed.", func(s *ledger.Status) float64 { return float64(len(s.Closed)) }),
 	gauge("holdfast_copies", "Copies that have every acknowledged change now: the store, unless the fence is closed, and complete mirrors.", copies),
-	gauge("holdfast_copies_required", "Copies that every acknowledgement waits for: the store and all required mirrors.", func(s *ledger.Status) float64 { return float64(1 + len(s.Mirrors)) }),
+	gauge("holdfast_copies_required", "Copies that are to have every change: the store and as many mirrors as the policy wants.", required),
+	gauge("holdfast_degraded", "1: writes are acknowledged with fewer copies than configured (policy degraded).", func(s *ledger.Status) float64 { return truth(s.Degraded) }),
 	gauge("holdfast_term", "Number of this process's claim of the mirrors; it grows with each start and each outage.", func(s *ledger.Status) float64 { return float64(s.Term) }),
+	gauge("holdfast_step_under_way_seconds", "How long the step of the write path under way has taken so far; 0: none is.", func(s *ledger.Status) float64 { return s.StepTook.Seconds() }),
 	total("holdfast_term_conflicts_total", "Times since the start that another server was found to own the mirrors.", func(s *ledger.Status) float64 { return float64(s.Conflicts) }),
 	total("holdfast_heals_total", "Times since the start that the store was healed from a mirror.", func(s *ledger.Status) float64 { return float64(len(s.Heals)) }),
 	total("holdfast_foreign_tokens_total", "Sync tokens refused since the start for a wrong signature or server.", func(s *ledger.Status) float64 { return float64(s.Foreign) }),
+	gauge("holdfast_witness_complete", "1: the head witness in the third place is whole; absent without one.", func(s *ledger.Status) float64 {
+		if s.Witness == nil {
+			return -1
+		}
+		return truth(s.Witness.State == "complete")
+	}),
+}
+
+// required is what the policy wants, or all mirrors while that is not known.
+func required(s *ledger.Status) float64 {
+	if s.Copies > 0 {
+		return float64(1 + s.Copies)
+	}
+	return float64(1 + len(s.Mirrors))
 }
 
 // copies counts what is whole at this moment.
@@ -96,6 +112,7 @@ func truth(b bool) float64 {
 
 var (
 	fenceIs   = prometheus.NewDesc("holdfast_fence", "1 for the state that the fence is in, 0 for the others.", []string{"state"}, nil)
+	fenceWhy  = prometheus.NewDesc("holdfast_fence_reason", "1 for the reason why the fence is not open; absent while it is.", []string{"code"}, nil)
 	incidents = prometheus.NewDesc("holdfast_incidents", "Reports in DIR/incidents; absent when they cannot be listed.", nil, nil)
 )
 
@@ -109,6 +126,7 @@ type statusCollector struct {
 // Describe names every metric.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- fenceIs
+	ch <- fenceWhy
 	ch <- incidents
 	for _, n := range statusNumbers {
 		ch <- n.desc
@@ -123,6 +141,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.status()
 	for _, state := range []fence.State{fence.Open, fence.Held, fence.Closed} {
 		ch <- prometheus.MustNewConstMetric(fenceIs, prometheus.GaugeValue, truth(state.String() == s.State), state.String())
+	}
+	if s.Code != "" { // of package fence's list
+		ch <- prometheus.MustNewConstMetric(fenceWhy, prometheus.GaugeValue, 1, s.Code)
 	}
 	for _, n := range statusNumbers {
 		if v := n.of(&s); v >= 0 {

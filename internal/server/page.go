@@ -14,8 +14,10 @@ func headline(p PublicStatus) string {
 		return "Some accounts have to wait"
 	case p.Fewer:
 		return "A copy is missing"
-	case p.State == fence.Open.String():
+	case p.Well:
 		return "All is well"
+	case p.State == fence.Open.String():
+		return "Served, but a copy is missing or slow"
 	case p.State == fence.Held.String():
 		return "Reading works, writing has to wait"
 	}
@@ -42,6 +44,13 @@ h2{font-size:1.1rem;margin:2rem 0 .5rem}
 .state .head{margin:0;font-size:1.5rem;line-height:1.25;font-weight:600;color:var(--mark)}
 .open{--mark:var(--open)}.held{--mark:var(--held)}.closed{--mark:var(--closed)}
 .soft{color:var(--soft)}
+.bad{color:var(--closed)}
+ol{list-style:none;margin:0;padding:0}
+li{padding:.4rem 0;border-bottom:1px solid var(--line)}
+time{white-space:nowrap}
+li time{display:block;color:var(--soft)}
+footer{margin-top:2rem}
+a{color:inherit}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.5rem .75rem .5rem 0;border-bottom:1px solid var(--line)}
 th{font-weight:600}
@@ -53,22 +62,34 @@ code{font-size:.95em}
 <main>
 <h1>Holdfast</h1>
 <p class="soft">A personal data cloud for contacts, calendars, to-dos, photos and files, which does not lose what it has acknowledged.</p>
-<div class="state {{if or .Waiting .Fewer}}held{{else}}{{.State}}{{end}}">
-<p class="head">{{headline .}}</p>
+<section class="state {{if eq .State "closed"}}closed{{else if .Well}}open{{else}}held{{end}}" aria-labelledby="head">
+<h2 class="head" id="head">{{headline .}}</h2>
 <p>{{.Means}}</p>
-<p class="soft">Fence: {{.State}} since {{.Since.Format "2006-01-02 15:04:05 UTC"}}.</p>
-</div>
+<p class="soft">Fence: {{.State}} since <time datetime="{{.Since.Format "2006-01-02T15:04:05Z"}}">{{.Since.Format "2006-01-02 15:04:05 UTC"}}</time>.</p>
+</section>
 
-<h2>Copies</h2>
-<p>{{if eq .Changes 1}}1 change is{{else}}{{.Changes}} changes are{{end}} kept: in the store of this server, and in {{if eq (len .Mirrors) 1}}a mirror{{else}}{{len .Mirrors}} mirrors{{end}}.</p>
+<section aria-labelledby="copies">
+<h2 id="copies">Copies</h2>
+<p>{{if eq .Changes 1}}1 change is{{else}}{{.Changes}} changes are{{end}} kept. {{.Copies}} of {{.Required}} copies have everything now.</p>
 <table>
-<thead><tr><th scope="col">Mirror</th><th scope="col">State</th></tr></thead>
-<tbody>{{range .Mirrors}}
-<tr><td>{{.Name}}</td><td>{{.State}}</td></tr>{{end}}
+<thead><tr><th scope="col">Copy</th><th scope="col">State</th></tr></thead>
+<tbody>
+<tr><td>the store of this server</td><td>{{if eq .State "closed"}}<b class="bad">being checked</b>{{else}}served{{end}}</td></tr>{{range .Mirrors}}
+<tr><td>mirror {{.Name}}</td><td>{{if eq .State "complete"}}complete{{else}}<b class="bad">{{.State}}</b>{{end}}</td></tr>{{end}}
 </tbody>
 </table>
+</section>
 
-<h2>Connect a device</h2>
+{{if .Events}}<section aria-labelledby="events">
+<h2 id="events">What happened</h2>
+<p class="soft">The newest first, since this server was started.</p>
+<ol>{{range .Events}}
+<li><time datetime="{{.At.Format "2006-01-02T15:04:05Z"}}">{{.At.Format "2006-01-02 15:04:05 UTC"}}</time> {{.What}}</li>{{end}}
+</ol>
+</section>
+{{end}}
+<section aria-labelledby="connect">
+<h2 id="connect">Connect a device</h2>
 <p>Each program asks for an address, a name and a password. The name is that of your account, the password an app
 password of this device: who runs this server makes one with <code>holdfast device add</code>.</p>
 <table>
@@ -78,7 +99,9 @@ password of this device: who runs this server makes one with <code>holdfast devi
 <tr><td>Files: rclone, cadaver, davfs2 and other WebDAV programs</td><td>the address of this page, followed by <code>dav/NAME/Files/</code></td></tr>
 </tbody>
 </table>
+</section>
 </main>
+<footer class="soft">For programs: <a href="status.json">status.json</a></footer>
 </body>
 </html>
 `))

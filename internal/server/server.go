@@ -61,6 +61,7 @@ type server struct {
 	notify    *notifier
 	metrics   *metrics // nil in tests of single handlers
 	alerts    *alert.Alerter
+	history   history
 }
 
 // Run serves until ctx ends or the ledger says that only a new process can know what is true; the
@@ -115,6 +116,7 @@ func (s *server) start(ctx context.Context) error {
 	}
 	s.notify = newNotifier(s.log)
 	s.notify.ready(s.dir.Ledger)
+	s.dir.Ledger.KeepScrubbing()
 	s.log.Info("serving", "listeners", len(s.listeners), "tls", s.tls != nil)
 	if s.cfg.Ready != nil {
 		s.cfg.Ready(s.dir.urls)

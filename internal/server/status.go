@@ -12,19 +12,23 @@ import (
 
 // PublicStatus is what everybody may know: no names of people, no paths, no numbers of accounts.
 type PublicStatus struct {
-	State   string         `json:"state"` // open, held, closed
-	Means   string         `json:"means"` // in words
-	Since   time.Time      `json:"since"`
-	Changes uint64         `json:"changes"` // durable ones
-	Mirrors []PublicMirror `json:"mirrors"`
-	Fewer   bool           `json:"fewer_copies"`       // writes are acknowledged with fewer copies than configured
-	Waiting bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
+	State    string         `json:"state"` // open, held, closed
+	Well     bool           `json:"well"`  // open, no account closed, every copy complete
+	Means    string         `json:"means"` // in words
+	Since    time.Time      `json:"since"`
+	Changes  uint64         `json:"changes"` // durable ones
+	Copies   int            `json:"copies"`  // that have all of them now
+	Required int            `json:"copies_required"`
+	Mirrors  []PublicMirror `json:"mirrors"`
+	Fewer    bool           `json:"fewer_copies"`       // writes are acknowledged with fewer copies than configured
+	Waiting  bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
+	Events   []PublicEvent  `json:"events"`             // newest first
 }
 
 // PublicMirror is one copy.
 type PublicMirror struct {
 	Name  string `json:"name"`
-	State string `json:"state"` // complete, or not complete
+	State string `json:"state"` // complete, not complete, does not answer
 }
 
 const retryNotReady = 30 * time.Second
@@ -43,8 +47,14 @@ func Words(state string) string {
 // fewer says aloud what policy degraded does.
 const fewer = "A COPY IS MISSING: new data is kept in fewer places than this server was set up for. Who runs it has to bring the missing mirror back, or replace it."
 
-func publicStatus(s ledger.Status) PublicStatus {
-	p := PublicStatus{State: s.State, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes, Mirrors: []PublicMirror{}}
+func publicStatus(s ledger.Status, events []PublicEvent) PublicStatus {
+	p := PublicStatus{
+		State: s.State, Well: len(s.Troubles()) == 0, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes,
+		Copies: int(copies(&s)), Required: int(required(&s)), Mirrors: []PublicMirror{}, Events: events,
+	}
+	if !p.Well && s.State == fence.Open.String() {
+		p.Means = "Reading works. A copy is not complete or its disk does not answer; what devices send may have to wait."
+	}
 	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
 		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
 	}
@@ -53,8 +63,11 @@ func publicStatus(s ledger.Status) PublicStatus {
 	}
 	for _, m := range s.Mirrors {
 		state := "complete"
-		if m.State != state {
+		switch {
+		case m.State != state:
 			state = "not complete" // why may hold paths
+		case m.Silent > 0:
+			state = "does not answer"
 		}
 		p.Mirrors = append(p.Mirrors, PublicMirror{m.Name, state})
 	}
@@ -71,7 +84,7 @@ func (s *server) public(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	status, body, ctype := http.StatusOK, []byte("alive\n"), "text/plain; charset=utf-8"
-	p := publicStatus(s.dir.Ledger.Status())
+	p := publicStatus(s.dir.Ledger.Status(), s.history.list())
 	switch r.URL.Path {
 	case "/readyz":
 		body = []byte(p.State + "\n")

@@ -29,7 +29,7 @@ type tlsSource struct {
 func newTLS(dir string, c *config.Config, log *slog.Logger) (*tlsSource, error) {
 	switch {
 	case c.TLSCert != "":
-		f := &certFile{cert: below(dir, c.TLSCert), key: below(dir, c.TLSKey), log: log}
+		f := &certFile{cert: Below(dir, c.TLSCert), key: Below(dir, c.TLSKey), log: log}
 		if _, err := f.get(nil); err != nil {
 			return nil, err
 		}
@@ -45,12 +45,13 @@ func CheckTLS(dir string, c *config.Config) error {
 	if c.TLSCert == "" {
 		return nil
 	}
-	f := &certFile{cert: below(dir, c.TLSCert), key: below(dir, c.TLSKey), log: slog.New(slog.DiscardHandler)}
+	f := &certFile{cert: Below(dir, c.TLSCert), key: Below(dir, c.TLSKey), log: slog.New(slog.DiscardHandler)}
 	_, err := f.get(nil)
 	return err
 }
 
-func below(dir, path string) string {
+// Below returns path, which is below dir if it is relative.
+func Below(dir, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}

@@ -19,6 +19,7 @@ func (s *server) watchWith(c *config.Config) {
 	s.cfg.notify = func(e ledger.Event) {
 		s.metrics.event(e)
 		s.alerts.Event(e)
+		s.history.add(e)
 	}
 	s.cfg.observe = func(step string, took time.Duration) { s.metrics.observe(step, took) }
 }

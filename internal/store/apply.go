@@ -198,7 +198,7 @@ func (a *applier) finish(payload []byte, hash holdfast.Hash) error {
 			}
 		}
 	}
-	if a.refold {
+	if a.refold || a.t.fold {
 		return nil
 	}
 	return a.t.insertChange(a.c, payload, hash)

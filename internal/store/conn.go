@@ -32,18 +32,19 @@ type conn struct {
 	stmts map[string]*sql.Stmt
 }
 
-// dsn returns the URI of the database file; mode is rw, or rwc to create it.
-func dsn(cfg Config, mode string) (string, error) {
+// dsn returns the URI of the database file, which is never created by opening it. verify false is for
+// repair: damaged pages are read as they are. release is due when nothing uses the URI any more.
+func dsn(cfg Config, verify bool) (uri string, release func(), err error) {
 	abs, err := filepath.Abs(filepath.Join(cfg.Path, fileName))
 	if err != nil {
-		return "", fmt.Errorf("find %s: %w", cfg.Path, err)
+		return "", nil, fmt.Errorf("find %s: %w", cfg.Path, err)
+	}
+	name, release, err := useLayer(cfg.VFS, verify)
+	if err != nil {
+		return "", nil, err
 	}
 	u := url.URL{Scheme: "file", Path: abs}
-	s := u.String() + "?mode=" + mode
-	if cfg.VFS != "" {
-		s += "&vfs=" + cfg.VFS
-	}
-	return s, nil
+	return u.String() + "?mode=rw&vfs=" + url.QueryEscape(name), release, nil
 }
 
 // connect pins a connection and sets it up. The file is not touched before its WAL is marked as
@@ -73,6 +74,7 @@ func (c *conn) setUp(cacheKiB int) error {
 	for _, p := range []string{
 		fmt.Sprintf("busy_timeout = %d", busyTimeoutMs),
 		"cell_size_check = ON",
+		"cache_spill = OFF", // a page of the log that is written twice before the commit has no checksum until then
 		"mmap_size = 0",
 		fmt.Sprintf("cache_size = -%d", cacheKiB),
 		"synchronous = FULL",

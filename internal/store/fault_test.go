@@ -55,13 +55,6 @@ var (
 	faultSetUp = sync.OnceFunc(registerFaultVFS)
 )
 
-func cFunc[T any](f T) uintptr { return *(*uintptr)(unsafe.Pointer(&struct{ f T }{f})) }
-
-func goFunc[T any](p uintptr) T { return *(*T)(unsafe.Pointer(&struct{ p uintptr }{p})) }
-
-// at returns what lies at an address that SQLite gave.
-func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
-
 func registerFaultVFS() {
 	tls := libc.NewTLS()
 	def := lib.Xsqlite3_vfs_find(tls, 0)

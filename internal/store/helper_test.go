@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"holdfast"
@@ -12,7 +13,12 @@ import (
 // execRaw changes a closed store behind its back.
 func execRaw(t testing.TB, path string, queries ...string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	uri, release, err := dsn(Config{Path: filepath.Dir(path)}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	db, err := sql.Open("sqlite", uri)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	lib "modernc.org/sqlite/lib"
 
 	"holdfast"
 )
@@ -40,6 +43,9 @@ func (s *Store) prove(ctx context.Context, c *conn) error {
 	if version != schemaVersion {
 		return fmt.Errorf("the store has schema version %d, which no program ever wrote: %w", version, holdfast.ErrCorrupt)
 	}
+	if err := s.hasSums(); err != nil {
+		return err
+	}
 	server, err := getMeta(c, metaServer, 16)
 	if err != nil {
 		return err
@@ -69,6 +75,18 @@ func (s *Store) prove(ctx context.Context, c *conn) error {
 	return s.quickCheck(ctx, c)
 }
 
+// hasSums refuses a database whose pages have no room for checksums: SQLite would use their last bytes.
+func (s *Store) hasSums() error {
+	b := make([]byte, 24)
+	if _, err := s.pages.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("read the head of %s: %w: %w", fileName, holdfast.ErrCorrupt, err)
+	}
+	if binary.BigEndian.Uint16(b[16:]) != pageSize || b[20] != pageTail {
+		return fmt.Errorf("the pages of %s have no checksums: %w", fileName, holdfast.ErrCorrupt)
+	}
+	return nil
+}
+
 // checkVersion refuses a database engine that is known to corrupt.
 func checkVersion(c *conn) error {
 	var text string
@@ -90,6 +108,9 @@ func checkVersion(c *conn) error {
 	return nil
 }
 
+// pageProblem is how SQLite's check names a page whose checksum is wrong.
+var pageProblem = fmt.Sprintf("error code=%d", lib.SQLITE_IOERR_DATA)
+
 // quickCheck lets the database check its structure, as far as it gets in the time that Open has.
 func (s *Store) quickCheck(ctx context.Context, c *conn) error {
 	began := time.Now()
@@ -100,6 +121,11 @@ func (s *Store) quickCheck(ctx context.Context, c *conn) error {
 	}
 	var verdict string
 	err := c.c.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict)
+	if err == nil && strings.Contains(verdict, pageProblem) || err != nil && errors.Is(sqlError("", err), holdfast.ErrCorrupt) && isPage(err) {
+		s.damaged.Store(true)
+		s.log.Error("the store has a page that cannot be read; what needs it answers with an error until it is repaired", "verdict", verdict, "err", err)
+		return nil
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		s.log.Info("store too large to be checked at start", "took", time.Since(began))

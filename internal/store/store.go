@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -61,10 +62,13 @@ type Store struct {
 	near holdfast.Seq // nearSeqs; tests lower it
 
 	db      *sql.DB
-	write   chan *conn // holds the one connection that writes, when nobody does
-	read    chan *conn // holds the connections that nobody reads with
+	pages   durable.File // the database file, to read it beside SQLite; open as long as any connection
+	release []func()     // gives back what SQLite reads and writes through
+	write   chan *conn   // holds the one connection that writes, when nobody does
+	read    chan *conn   // holds the connections that nobody reads with
 	check   *checkpointer
 	broken  atomic.Pointer[error] // the first ErrFatal
+	damaged atomic.Bool           // Open met a page that cannot be read
 	closing chan struct{}
 	once    sync.Once
 	closed  error
@@ -112,10 +116,14 @@ func Create(ctx context.Context, cfg Config) (*Store, error) {
 // createFile makes the tables and the marker in one transaction: a crash leaves no half store that
 // Open would take.
 func createFile(ctx context.Context, cfg Config) (err error) {
-	uri, err := dsn(cfg, "rwc")
+	if err := durable.Create(cfg.FS, filepath.Join(cfg.Path, fileName), emptyDatabase(), durable.FilePerm); err != nil {
+		return err
+	}
+	uri, release, err := dsn(cfg, true)
 	if err != nil {
 		return err
 	}
+	defer release()
 	db, err := sql.Open("sqlite", uri)
 	if err != nil {
 		return sqlError("open database", err)
@@ -185,14 +193,19 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if _, _, err := s.cfg.statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
 		return fmt.Errorf("the log of %s is gone (%w): %w", name, err, holdfast.ErrCorrupt)
 	}
-	uri, err := dsn(s.cfg, "rw")
+	// Closing a descriptor of the database drops the locks of all others on POSIX systems: this one is closed last.
+	if s.pages, err = s.cfg.FS.OpenFile(name, os.O_RDONLY, 0); err != nil {
+		return err
+	}
+	uri, release, err := dsn(s.cfg, true)
 	if err != nil {
 		return err
 	}
+	s.release = append(s.release, release)
 	if s.db, err = sql.Open("sqlite", uri); err != nil {
 		return sqlError("open database", err)
 	}
-	s.db.SetMaxOpenConns(s.cfg.Readers + 2)
+	s.db.SetMaxOpenConns(s.cfg.Readers + 3) // writer, checkpoints, scrub
 	s.db.SetMaxIdleConns(-1)
 	w, err := connect(ctx, s.db, writerCacheKiB)
 	if err != nil {
@@ -241,7 +254,16 @@ func (s *Store) dropConns() error {
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
+		s.db = nil
 	}
+	if s.pages != nil {
+		errs = append(errs, s.pages.Close())
+		s.pages = nil
+	}
+	for _, r := range s.release {
+		r()
+	}
+	s.release = nil
 	return errors.Join(errs...)
 }
 
@@ -290,6 +312,9 @@ func (s *Store) Linked() error {
 	}
 	return nil
 }
+
+// Damaged reports whether Open met a page that cannot be read. What needs it is ErrCorrupt until Mend.
+func (s *Store) Damaged() bool { return s.damaged.Load() }
 
 // failed returns the error that ended this store's writing, or nil.
 func (s *Store) failed() error {

@@ -21,6 +21,7 @@ type Tx struct {
 	losses   []Loss // of the last Apply
 	err      error  // the first error after which nothing may be committed
 	ended    bool
+	fold     bool // into tables beside the store's; the changes themselves are there
 }
 
 // place names a collection of an account.
