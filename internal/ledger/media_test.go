@@ -40,6 +40,7 @@ type media struct {
 	deltas map[holdfast.Seq]string // what a device hears that has seen everything up to a seq
 	served int                     // answers that were right
 	failed int                     // answers that were errors
+	last   error                   // the last of them
 	totals map[string]*mediaTotal
 }
 
@@ -116,6 +117,7 @@ func (m *media) ask(what string) (errs int) {
 		case errors.Is(err, holdfast.ErrNotFound), err == nil && got != want:
 			m.t.Fatalf("seed %d, %s: WRONG answer for %s: %d bytes, %v", m.seed, what, name, len(got), err)
 		case err != nil:
+			m.last = err
 			errs++
 		}
 	}
@@ -125,6 +127,7 @@ func (m *media) ask(what string) (errs int) {
 		case errors.Is(err, holdfast.ErrNotFound), err == nil && got != want:
 			m.t.Fatalf("seed %d, %s: WRONG delta since %d: %v\ngot  %s\nwant %s", m.seed, what, since, err, got, want)
 		case err != nil:
+			m.last = err
 			errs++
 		}
 	}
@@ -275,7 +278,7 @@ func (m *media) one(i int) {
 func (m *media) heal(what string, total *mediaTotal, silent bool) {
 	m.waitOpen()
 	if errs := m.ask(what); errs > 0 {
-		m.t.Fatalf("seed %d, %s: %d errors after the scrub: %+v", m.seed, what, errs, m.Status().Scrub)
+		m.t.Fatalf("seed %d, %s: %d errors after the scrub, the last %v; fence %s, closed %+v; %+v; %s", m.seed, what, errs, m.last, m.Status().State, m.Status().Closed, m.Status().Scrub, m.lastReport())
 	}
 	if u := m.Status().Scrub.Unhealed; u > 0 {
 		m.t.Fatalf("seed %d, %s: unhealed: %+v", m.seed, what, m.Status().Scrub.Damage)
@@ -292,6 +295,17 @@ func (m *media) heal(what string, total *mediaTotal, silent bool) {
 			m.t.Fatalf("seed %d, %s: %s: %v", m.seed, what, name, err)
 		}
 	}
+}
+
+// lastReport is the newest of the scrub's incident reports.
+func (m *media) lastReport() string {
+	names := m.glob(m.cfg.Dir, "incidents", "*-scrub-*.md")
+	if len(names) == 0 {
+		return "no report"
+	}
+	b, err := os.ReadFile(names[len(names)-1])
+	must(m.t, err)
+	return string(b)
 }
 
 // tryOpen starts the server; false: it refuses, and says so.
