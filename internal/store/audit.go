@@ -33,6 +33,7 @@ var derivedTables = map[string]string{
 	"changed":            "account_id, collection_id, seq, name, digest",
 	"collection":         "account_id, collection_id, parent, name, kind, seq, created, modified, props",
 	"collection_history": "account_id, collection_id, to_seq, from_seq, parent, name, kind, created, modified, props",
+	"epoch":              "account_id, epoch, seq, common",
 	"account":            "account_id, epoch, seq, hash, resources, bytes, erased",
 }
 
@@ -123,6 +124,12 @@ func (au *Audit) Accounts() (heads []holdfast.AccountHead, err error) {
 		return nil, fmt.Errorf("audit store: %w", asDamage(err))
 	}
 	return heads, nil
+}
+
+// HashAt returns the chain hash that the row of a change has, damaged or not; the zero Hash at 0. ErrNotFound: there is none.
+func (au *Audit) HashAt(a holdfast.AccountID, seq holdfast.Seq) (holdfast.Hash, error) {
+	h, err := (&Reader{s: au.s, c: au.c}).HashAt(a, seq)
+	return h, asDamage(err)
 }
 
 // Intact reads all derived rows of an account. ErrCorrupt: a page of them is not what was written.
