@@ -19,6 +19,17 @@ type thirdPlace struct {
 	bucket *dir.Dir
 }
 
+// linked reports whether the place is still there; each move finds out by itself.
+func (t *thirdPlace) linked() error {
+	if t == nil {
+		return nil
+	}
+	if err := t.bucket.Check(); err != nil {
+		return &mirrorError{"", err}
+	}
+	return nil
+}
+
 func (t *thirdPlace) close(l *Ledger) {
 	if t == nil {
 		return
