@@ -57,6 +57,7 @@ func TestExpectationsCanFail(t *testing.T) {
 		{"unsent edit lost", "1 unsent edits are not on the server", table[7], map[moment]func(*show){
 			beforeVerdict: func(s *show) { s.forgetUnsent() },
 		}},
+		{"no warning", "0 snapshots of before and 0 alerts", Scenario{quiet: true, disaster: nothing, expect: []check{(*show).warned}}, nil},
 		{"never back", "", Scenario{disaster: []act{(*show).switchOff}}, nil},
 	}
 	if testing.Short() {

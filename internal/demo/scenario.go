@@ -104,7 +104,8 @@ var table = []Scenario{
 		ordered:  true,
 		full:     [kinds]int{8000, 1500, 460, 50},
 		returns:  "undone",
-		disaster: []act{(*show).ransom, (*show).phonesObey, (*show).putBack},
+		disaster: []act{(*show).ransom, (*show).phonesObey, (*show).undo},
+		expect:   []check{(*show).warned},
 	},
 	{
 		Name:     "both-rolled-back",

@@ -15,9 +15,10 @@ import (
 // Loss is what is known to be lost of one account, and what is there. It is for the operator who decides.
 type Loss struct {
 	Account   holdfast.AccountID `json:"account"`
-	Closed    bool               `json:"closed"` // by a loss; false: there is nothing to accept
-	Epoch     holdfast.Epoch     `json:"epoch"`  // of what is there
-	Head      holdfast.Seq       `json:"head"`   // the last change that is there
+	Closed    bool               `json:"closed"`         // by a loss; false: there is nothing to accept
+	Fork      bool               `json:"fork,omitempty"` // closed because two copies differ: AdoptHistory
+	Epoch     holdfast.Epoch     `json:"epoch"`          // of what is there
+	Head      holdfast.Seq       `json:"head"`           // the last change that is there
 	HeadTime  time.Time          `json:"head_time"`
 	Common    holdfast.Seq       `json:"common"` // up to which, as far as is known, lost and present history are one
 	Witnesses []LossWitness      `json:"witnesses"`
@@ -63,7 +64,8 @@ func (l *Ledger) Loss(ctx context.Context, a holdfast.AccountID) (*Loss, error) 
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("look at account %d: %w", a, err)
 	}
-	loss.Closed = closed && c.Code != fence.Forked
+	loss.Fork = closed && c.Code == fence.Forked
+	loss.Closed = closed && !loss.Fork
 	return loss, nil
 }
 

@@ -70,6 +70,9 @@ func (l *Ledger) PutBlob(ctx context.Context, a holdfast.AccountID, r io.Reader,
 		return Body{}, fmt.Errorf("store blob: %w", err)
 	}
 	for _, m := range mirrors {
+		if l.planted(blobLate) {
+			break
+		}
 		if err := l.mirrorBlob(ctx, m, a, b); err != nil {
 			err = &mirrorError{m.Name(), err}
 			if errors.Is(err, holdfast.ErrAbsent) {

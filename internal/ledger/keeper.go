@@ -118,7 +118,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
-	case errors.Is(err, holdfast.ErrFatal):
+	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
 		l.setState(fence.Closed, whyOf(err))
 		l.condemn(err)
 		l.dropStore()
@@ -182,6 +182,9 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
+	if l.planted(noDrain) && cause != nil {
+		return
+	}
 	l.mu.Lock()
 	l.session = nil
 	l.mu.Unlock()
@@ -229,18 +232,20 @@ func (l *Ledger) dropStore() {
 func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	old := l.buckets
+	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
+		l.mu.Unlock()
+		closeBuckets(l, old)
+	}()
 	l.session = s
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
 		l.shutFor(w)
 	}
-	old := l.buckets
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
 	for _, m := range s.mirrors { // each was read whole and refilled if there was a doubt
 		delete(l.doubted, m.Name())
 	}
-	closeBuckets(l, old)
 	known := l.heads
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {

@@ -125,7 +125,7 @@ type Ledger struct {
 	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
 
-	headsMu sync.Mutex // who holds it writes DIR/heads; taken before mu
+	headsMu lock // who holds it writes DIR/heads; taken before mu
 
 	mu         sync.RWMutex // guards all below
 	state      fence.State
@@ -153,7 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
-	told       map[string]bool // records of snapshots of which a person heard from this process
+	heard      map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -247,6 +247,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
+		headsMu:  newLock(),
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},

@@ -73,6 +73,9 @@ func (p *proof) openAll(ctx context.Context, places []place) ([]*candidate, erro
 	for _, at := range places {
 		c := &candidate{place: at}
 		c.m, c.b, c.err = openMirror(ctx, l.cfg, at.MirrorConfig)
+		if l.planted(absentIsNew) && errors.Is(c.err, holdfast.ErrAbsent) && createMirror(ctx, l.cfg, at.MirrorConfig) == nil {
+			c.m, c.b, c.err = openMirror(ctx, l.cfg, at.MirrorConfig)
+		}
 		l.noteMirror(at, c.m, c.err)
 		all = append(all, c)
 		if c.err != nil {

@@ -150,10 +150,10 @@ func TestMirrorVerbFaults(t *testing.T) {
 			every = 3
 		}
 		for at := 1; at <= n; at += every {
-			for _, cause := range []error{errPlanted, holdfast.ErrFatal, errKilled} {
+			for _, cause := range []error{errPlanted, holdfast.ErrFatal, errPowerOff} {
 				t.Run(fmt.Sprintf("%s/%d/%v", v.name, at, cause), func(t *testing.T) {
 					t.Parallel()
-					if cause == errKilled {
+					if cause == errPowerOff {
 						killedVerb(t, v, at)
 					} else {
 						failedVerb(t, v, at, cause)
@@ -164,7 +164,7 @@ func TestMirrorVerbFaults(t *testing.T) {
 	}
 }
 
-var errKilled = errors.New("killed")
+var errPowerOff = errors.New("killed")
 
 func failedVerb(t *testing.T, v mirrorVerb, at int, cause error) {
 	p := &planter{at: at, then: func() error { return cause }}

@@ -79,16 +79,24 @@ func (p *proof) all(ctx context.Context) error {
 	if err := p.openWitness(ctx); err != nil {
 		return err
 	}
-	if err := p.claim(ctx); err != nil {
-		return err
-	}
-	if err := p.readMirrors(ctx); err != nil {
+	if err := p.claimAndRead(ctx); err != nil {
 		return err
 	}
 	if err := p.openStore(ctx); err != nil {
 		return err
 	}
 	return p.equalise(ctx)
+}
+
+// claimAndRead takes the next term, then reads the mirrors: what is read before the claim may grow (F10).
+func (p *proof) claimAndRead(ctx context.Context) error {
+	if p.ledger.planted(readThenClaim) {
+		return p.plantReadThenClaim(ctx)
+	}
+	if err := p.claim(ctx); err != nil {
+		return err
+	}
+	return p.readMirrors(ctx)
 }
 
 // equalise makes store and mirrors equal and hands the session to the ledger.
@@ -117,6 +125,14 @@ func (p *proof) equalise(ctx context.Context) error {
 	}
 	if err := p.startLogs(ctx); err != nil {
 		return err
+	}
+	if p.ledger.planted(serveEarly) {
+		return p.plantServeEarly(ctx)
+	}
+	if p.ledger.planted(redo) {
+		if err := p.plantRedo(ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.shipTails(ctx); err != nil {
 		return err
@@ -226,7 +242,7 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force {
+		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
 			return nil
 		}
 		if last.Damaged {
@@ -287,6 +303,9 @@ func (p *proof) readMirrors(ctx context.Context) error {
 		rec, err := m.Recover(ctx)
 		if err != nil {
 			return &mirrorError{m.Name(), err}
+		}
+		if p.ledger.planted(readOne) && len(p.recovered) > 0 {
+			rec = plantBelieve(rec, p.recovered[0])
 		}
 		p.recovered = append(p.recovered, rec)
 		p.report.noteMirror(m.Name(), rec)

@@ -23,6 +23,9 @@ func (p *proof) shipTails(ctx context.Context) error {
 				continue
 			}
 			from := p.recovered[i].Heads[a].Head.Seq + 1
+			if p.ledger.planted(oneMirrored) {
+				from = p.merged[a].Head.Seq + 1
+			}
 			if from > h.Head.Seq {
 				continue
 			}

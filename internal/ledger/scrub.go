@@ -40,7 +40,7 @@ type scrubber struct {
 	l    *Ledger
 	wake [2]chan struct{} // one for each lane: there is something to do, or a pause is over
 
-	mu       sync.Mutex                  // guards all below
+	mu       lock                        // guards all below
 	suspects map[holdfast.AccountID]bool // whose rows met a reader or a writer with damage
 	state    scrubState
 	saved    time.Time
@@ -56,7 +56,7 @@ func newScrubber(l *Ledger) *scrubber {
 		l.log.Warn("scrub begins anew", "err", why)
 	}
 	s := &scrubber{
-		l: l, state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{},
+		l: l, mu: newLock(), state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{},
 		suspects: map[holdfast.AccountID]bool{},
 	}
 	for i := range s.wake {

@@ -130,7 +130,7 @@ func (p *proof) mirrorNames() []string {
 // part in the store's term and lack its end, in logs without damage. The head file must be of the same term as
 // the store, so that it is not another disk's; and no witness may know a change of the store's end.
 func (p *proof) neverShown(ctx context.Context, a holdfast.AccountID, forks []*forkState) bool {
-	if len(forks) != len(p.session.mirrors) || len(forks) != len(p.ledger.cfg.Mirrors) {
+	if len(forks) != len(p.session.mirrors) || !p.allComplete() {
 		return false
 	}
 	term, err := p.session.db.Term(ctx)
@@ -155,6 +155,15 @@ func (p *proof) neverShown(ctx context.Context, a holdfast.AccountID, forks []*f
 		}
 	}
 	return true
+}
+
+// allComplete reports whether every configured mirror is there and was complete when it was seen last: whatever was
+// acknowledged, with however few copies, is in one of them.
+func (p *proof) allComplete() bool {
+	p.ledger.mu.RLock()
+	n := len(p.ledger.mirrorsAt)
+	p.ledger.mu.RUnlock()
+	return len(p.chosen) == n && !slices.ContainsFunc(p.chosen, func(c *candidate) bool { return c.grade != complete })
 }
 
 // tookPart reports whether a mirror has the claim and the log of a term, and lost nothing of any log.

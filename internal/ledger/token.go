@@ -88,7 +88,7 @@ func (v *View) ParseSyncToken(s string, by holdfast.DeviceID) (SyncPoint, error)
 		return SyncPoint{}, err
 	}
 	if verdict != fence.Equal {
-		if v.ledger.cfg.Unfenced {
+		if v.ledger.cfg.Unfenced || v.ledger.planted(tokenUnknown) {
 			return SyncPoint{}, fmt.Errorf("unknown token: %w", holdfast.ErrToken)
 		}
 		v.ledger.shutByToken(w)

@@ -77,6 +77,9 @@ func (v *View) proven() error {
 		return fmt.Errorf("%w: %w", err, holdfast.ErrFenced)
 	}
 	for _, m := range v.mirrors {
+		if l.planted(noLease) {
+			break
+		}
 		if err := m.CheckTerm(v.ctx, v.term); errors.Is(err, holdfast.ErrFenced) && l.currentTerm() == v.term {
 			err = &mirrorError{m.Name(), err}
 			l.raise(err)
@@ -94,6 +97,9 @@ func (l *Ledger) currentTerm() holdfast.Term {
 
 // verify is R8: the snapshot's head is at or above the durable head, with its hash below it.
 func (v *View) verify(r *store.Reader) error {
+	if v.ledger.planted(noReadCheck) {
+		return nil
+	}
 	got, err := r.Head(v.account)
 	if err != nil {
 		return fmt.Errorf("read head: %w", err)

@@ -176,8 +176,8 @@ func TestLongDelta(t *testing.T) {
 		reachedBefore bool
 	}{
 		{0, 0, 1500, 0, false},
-		{1, 0, 1500, 0, false},
-		{1001, 0, 834, 334, false},
+		{1, 0, 1500, 500, false},
+		{1001, 0, 834, 500, false},
 		{1001, 700, 700, 0, true},
 		{2001, 0, 0, 500, false},
 		{2001, 499, 0, 499, true},

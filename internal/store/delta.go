@@ -14,8 +14,9 @@ import (
 const deltaPage = 1000
 
 // Changed returns which members of a collection differ between since and at: those that are there at
-// `at` with a version newer than since, and those that were there at since and are gone. It is in
-// order of seq (then name) and costs by the number of changes in between only.
+// `at` with a version newer than since, and those that were there at since or later and are gone: a device
+// that put one itself has it without having seen it in a listing. It is in order of seq (then name) and costs by
+// the number of changes in between only.
 //
 // If more than limit members differ, it returns the first of them and the seq up to which they are
 // complete, which is below at; call again with that seq as since. It never cuts a change in two, so
@@ -149,7 +150,7 @@ ORDER BY d.seq, d.name LIMIT ?6`,
 }
 
 // judge returns what a row of changed contributes to the delta, or nil: another row of the same
-// member does, or the member was neither there at since nor is there at `at`.
+// member does, or the member came and went after an empty token.
 func (q *deltaQuery) judge(t touched) (*Delta, error) {
 	if t.name == "" {
 		return nil, nil
@@ -175,9 +176,8 @@ WHERE account_id = ?1 AND collection_id = ?2 AND name = ?3 AND to_seq <= ?4 ORDE
 	if err != nil || !found || gone != t.seq {
 		return nil, err
 	}
-	was, err := q.r.c.past(q.a, q.c, t.name, q.since)
-	if err != nil || was == nil {
-		return nil, err
+	if q.since == 0 { // nobody has it
+		return nil, nil
 	}
 	return &Delta{Resource: Resource{Account: q.a, Collection: q.c, Name: t.name, Seq: gone}, Deleted: true}, nil
 }

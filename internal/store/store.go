@@ -193,6 +193,9 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if _, _, err := s.cfg.statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
 		return fmt.Errorf("the log of %s is gone (%w): %w", name, err, holdfast.ErrCorrupt)
 	}
+	if err := s.cfg.fromMedium(name, name+"-wal"); err != nil {
+		return err
+	}
 	// Closing a descriptor of the database drops the locks of all others on POSIX systems: this one is closed last.
 	if s.pages, err = s.cfg.FS.OpenFile(name, os.O_RDONLY, 0); err != nil {
 		return err
@@ -235,10 +238,31 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 		return err
 	}
 	if s.file != before {
-		return fmt.Errorf("%s was replaced while it was opened: %w", name, holdfast.ErrAbsent)
+		// Neither absent nor damaged: what has the name now may be whole. The next attempt opens it.
+		return fmt.Errorf("%s was replaced while it was opened", name)
 	}
 	s.wal, _, err = s.cfg.statFile(name + "-wal")
 	return err
+}
+
+// fromMedium has the files read from the medium when they are read next. A sync that failed in the process before
+// leaves in the system's memory what the medium never got: SQLite would go on behind it, and a later power cut take
+// away what was synced after the hole.
+func (c Config) fromMedium(names ...string) error {
+	for _, name := range names {
+		f, err := c.FS.OpenFile(name, os.O_RDONLY, 0)
+		if errors.Is(err, holdfast.ErrNotFound) {
+			continue // a new store has no log yet
+		}
+		if err != nil {
+			return fmt.Errorf("open %s: %w", name, err)
+		}
+		durable.DropCache(f)
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("close %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // dropConns closes what is open of a store that nobody uses.

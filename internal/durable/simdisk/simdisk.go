@@ -77,6 +77,8 @@ type Disk struct {
 	rng     *rand.Rand
 	bugs    Bugs
 	faults  map[int64]fault // by step
+	next    func(Step) bool // of FailNext
+	nextErr error
 	syncErr float64
 	observe func(Step)
 	clock   func() time.Time
@@ -115,6 +117,14 @@ func (d *Disk) Inject(n int64, f Fault, err error) {
 		err = syscall.EIO
 	}
 	d.faults[n] = fault{f, err}
+}
+
+// FailNext makes the next step for which match is true fail with err, as Inject with FailBefore does. match must not
+// call the disk.
+func (d *Disk) FailNext(match func(Step) bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.next, d.nextErr = match, err
 }
 
 // CrashAt cuts the power at the n-th step from now (1 is the next).
@@ -212,6 +222,8 @@ func (d *Disk) step(s Step, do func() error) error {
 	f, faulty := d.faults[d.steps]
 	if faulty {
 		delete(d.faults, d.steps)
+	} else if d.next != nil && d.next(s) {
+		f, faulty, d.next = fault{FailBefore, d.nextErr}, true, nil
 	}
 	switch {
 	case !faulty:

@@ -1,0 +1,163 @@
+package ledger
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/internal/durable/simdisk"
+	"holdfast/internal/store/simvfs"
+)
+
+var (
+	simVerbose = flag.Uint64("sim-seed", 0, "play this schedule of the simulator alone and tell what happens")
+	simCount   = flag.Uint64("sim-schedules", 0, "how many schedules the simulator plays; 0: 2,500, or 100 with -short")
+	simFirst   = flag.Uint64("sim-first", 1, "the first seed")
+	simGoOn    = flag.Bool("sim-go-on", false, "go on after a schedule that went wrong")
+	simBox     = flag.Duration("sim-box", time.Minute, "how long the simulator plays at most; 0: no limit")
+)
+
+// The simulator prints what it did and fails below a floor.
+const (
+	simSchedules = 2_500
+	simFloor     = 2_000
+	simShort     = 100
+)
+
+// play runs one schedule in a bubble of its own.
+func play(t *testing.T, seed uint64, b simBug) *sim {
+	var s *sim
+	watch := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("simulator: seed %d, bug %q hangs", seed, b.name)) })
+	defer watch.Stop()
+	synctest.Test(t, func(t *testing.T) {
+		s = newSim(t, seed, b)
+		s.run()
+	})
+	return s
+}
+
+// explain says how a schedule went wrong.
+func (s *sim) explain(t *testing.T) {
+	t.Helper()
+	t.Errorf("seed %d: %v\nplay it alone: go test ./internal/ledger -run '^TestSimulator$' -v -args -sim-seed %d", s.seed, s.violated, s.seed)
+}
+
+func TestSimulator(t *testing.T) {
+	if *simVerbose != 0 {
+		s := play(t, *simVerbose, simBug{})
+		for _, l := range s.tail {
+			t.Log(l)
+		}
+		if s.violated != nil {
+			s.explain(t)
+		}
+		return
+	}
+	want, floor := uint64(simSchedules), uint64(simFloor)
+	if testing.Short() {
+		want, floor = simShort, simShort
+	}
+	if *simCount != 0 {
+		want, floor = *simCount, *simCount
+	}
+	var next, done, cuts, opens, acks, looks, turns, forks, strays atomic.Uint64
+	next.Store(*simFirst - 1)
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for (!t.Failed() || *simGoOn) && (*simBox == 0 || time.Since(begun) < *simBox) {
+				seed := next.Add(1)
+				if seed >= *simFirst+want {
+					return
+				}
+				s := play(t, seed, simBug{})
+				if s.violated != nil {
+					s.explain(t)
+				}
+				done.Add(1)
+				cuts.Add(uint64(s.cuts))
+				opens.Add(uint64(s.opens))
+				acks.Add(uint64(s.acks))
+				turns.Add(uint64(s.turns))
+				looks.Add(uint64(s.looks))
+				forks.Add(uint64(s.forks))
+				strays.Add(uint64(s.strays))
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begun)
+	t.Logf("%d accounts end closed for a fork, %d schedules for a log that is nobody's", forks.Load(), strays.Load())
+	t.Logf("%d schedules, %d power cuts, the fence opened %d times, %d writes acknowledged, the media looked at %d times, %d turns, %v, %.0f schedules/s",
+		done.Load(), cuts.Load(), opens.Load(), acks.Load(), looks.Load(), turns.Load(), took.Round(time.Millisecond), float64(done.Load())/took.Seconds())
+	if done.Load() < floor {
+		t.Errorf("%d schedules, at least %d are wanted", done.Load(), floor)
+	}
+}
+
+// The same seed gives the same schedule, to the last step on every disk.
+func TestSimulatorRepeats(t *testing.T) {
+	n := uint64(40)
+	if testing.Short() {
+		n = 8
+	}
+	for seed := uint64(1); seed <= n; seed++ {
+		a, b := play(t, seed, simBug{}), play(t, seed, simBug{})
+		if a.trace != b.trace || a.turns != b.turns || a.acks != b.acks {
+			t.Errorf("seed %d: traces %x and %x differ (%d and %d turns)", seed, a.trace, b.trace, a.turns, b.turns)
+		}
+	}
+}
+
+var simBugs = []simBug{
+	{name: "no fsync", disk: simdisk.Bugs{IgnoreSync: true}},
+	{name: "no directory fsync", disk: simdisk.Bugs{IgnoreSyncDir: true}},
+	{name: "EIO ignored", disk: simdisk.Bugs{IgnoreSyncError: true}},
+	{name: "fsync retried after EIO", disk: simdisk.Bugs{RetrySync: true}},
+	{name: "a failed sync is not final", what: goOn},
+	{name: "store synchronous=NORMAL", vfs: simvfs.Options{LazyLog: true}},
+	{name: "no claim", what: noClaim, hideClaims: true},
+	{name: "read, then claim", what: readThenClaim},
+	{name: "claims checked before the append", what: checkEarly},
+	{name: "claims not checked", what: noCheck},
+	{name: "reads do not look at the claims", what: noLease},
+	{name: "reads do not look at the durable head", what: noReadCheck},
+	{name: "drain only: commit on any head", what: anyHead},
+	{name: "last only: the shipper is not waited for", what: noDrain},
+	{name: "served before the tail is shipped", what: serveEarly},
+	{name: "refused early", what: refuseEarly},
+	{name: "one mirror is enough", what: oneMirrored},
+	{name: "one mirror is believed", what: readOne},
+	{name: "acknowledged before the mirrors", what: ackEarly},
+	{name: "exposed before it is durable", what: exposeEarly},
+	{name: "head file ahead", what: eagerHeads},
+	{name: "blob after change", what: blobLate},
+	{name: "redo twice", what: redo},
+	{name: "token ahead is unknown", what: tokenUnknown},
+	{name: "absent mirror is new", what: absentIsNew},
+	{name: "heal skips an operation", what: healSkips},
+	{name: "empty listing for an absent store", cfg: func(c *Config) { c.Unfenced = true }},
+}
+
+// TestPlantedBugs proves that the simulator would notice: with each of the bugs, one of the first schedules goes wrong.
+func TestPlantedBugs(t *testing.T) {
+	const limit = 500
+	for _, b := range simBugs {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= limit; seed++ {
+				if s := play(t, seed, b); s.violated != nil {
+					t.Logf("caught by seed %d: %v", seed, s.violated)
+					return
+				}
+			}
+			t.Errorf("not caught by %d schedules", limit)
+		})
+	}
+}
