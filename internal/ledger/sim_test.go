@@ -179,6 +179,11 @@ func (s *sim) newDisk(d *simdisk.Disk) *simdisk.Disk {
 	n := d.Medium(s.seed<<16 + s.disks)
 	n.SetBugs(s.bug.disk)
 	n.SetClock(time.Now)
+	if *simVerbose == s.seed {
+		n.Observe(func(st simdisk.Step) {
+			s.log("disk %d step %d: %s %s %s at %d, %d bytes, %v", n.Number(), st.N, st.Op, st.Name, st.To, st.Offset, st.Size, st.Err)
+		})
+	}
 	return n
 }
 
@@ -420,8 +425,13 @@ func (w *turn) key() string {
 // sleeps are how long the clock runs when it is nobody's turn.
 var sleeps = []time.Duration{time.Millisecond, 120 * time.Millisecond, time.Second, 2100 * time.Millisecond, 11 * time.Second}
 
-// turn lets one goroutine go on, or the clock.
+// turn lets one goroutine go on, or the clock, until all have stopped again.
 func (s *sim) turn() {
+	s.pass()
+	synctest.Wait()
+}
+
+func (s *sim) pass() {
 	synctest.Wait()
 	s.mu.Lock()
 	s.turns++

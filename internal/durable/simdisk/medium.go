@@ -71,3 +71,6 @@ func (d *Disk) Mend() {
 	defer d.mu.Unlock()
 	d.faults, d.syncErr, d.room = map[int64]fault{}, 0, 0
 }
+
+// Number returns the disk's device number.
+func (d *Disk) Number() uint64 { return d.dev }
