@@ -47,8 +47,8 @@ race: ## unit tests under the race detector (needs gcc)
 fuzz: ## every fuzz target for FUZZ_TIME
 	scripts/fuzz "$(FUZZ_TIME)"
 
-crash: ## kill -9 under load for CRASH_MINUTES
-	$(GO) test -count=1 -timeout 0 -v -run '^TestKill$$' ./tests -args -crash "$(CRASH_MINUTES)m"
+crash: ## every disaster for CRASH_MINUTES, and at least to its floor
+	scripts/crash "$(CRASH_MINUTES)"
 
 bench: ## the promised numbers
 	$(GO) run ./internal/bench $(BENCH)

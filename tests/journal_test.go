@@ -1,21 +1,16 @@
 package clients
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // A journal holds what the server acknowledged, kept by the test beside the server. A request whose
@@ -24,12 +19,15 @@ import (
 type journal struct {
 	mu      sync.Mutex
 	entries map[string]*entry
+	order   map[string][]string // account to its paths, in the order they were first written
+	recent  map[string]bool     // paths written since they were verified last
 }
 
 // An entry is one path. Its lock is held for the whole of a request, so that writes to one path are in order.
 type entry struct {
 	mu    sync.Mutex
 	acked version
+	etag  string // of acked; empty if no answer has named it
 	doubt []version
 }
 
@@ -41,7 +39,9 @@ type version struct {
 
 var gone = version{gone: true}
 
-func newJournal() *journal { return &journal{entries: map[string]*entry{}} }
+func newJournal() *journal {
+	return &journal{entries: map[string]*entry{}, order: map[string][]string{}, recent: map[string]bool{}}
+}
 
 // entry returns the entry of a path; a path never written is acknowledged as absent.
 func (j *journal) entry(path string) *entry {
@@ -51,8 +51,30 @@ func (j *journal) entry(path string) *entry {
 	if e == nil {
 		e = &entry{acked: gone}
 		j.entries[path] = e
+		account := accountOf(path)
+		j.order[account] = append(j.order[account], path)
 	}
 	return e
+}
+
+// touch returns the entry of a path that is about to be written.
+func (j *journal) touch(path string) *entry {
+	e := j.entry(path)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recent[path] = true
+	return e
+}
+
+// any returns a random path of an account, or "" if it has none.
+func (j *journal) any(account string, r *rand.Rand) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	paths := j.order[account]
+	if len(paths) == 0 {
+		return ""
+	}
+	return paths[r.IntN(len(paths))]
 }
 
 // paths returns all paths, sorted.
@@ -65,7 +87,7 @@ func (j *journal) paths() []string {
 // write sends a version and records what came of it. It returns nil if the answer was an
 // acknowledgement, errTold if it was a true 404 to a delete, errWait if it was a proper "wait" or (lostOK) lost, and a violation otherwise.
 func (j *journal) write(c *client, path string, v version, lostOK bool, full ...int) error {
-	e := j.entry(path)
+	e := j.touch(path)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	wasGone := e.mayBe(gone)
@@ -83,10 +105,10 @@ func (j *journal) write(c *client, path string, v version, lostOK bool, full ...
 	case err != nil:
 		return err
 	case a.status == http.StatusCreated, a.status == http.StatusNoContent:
-		e.acked, e.doubt = v, nil
+		e.acked, e.etag, e.doubt = v, a.header.Get("ETag"), nil
 		return nil
 	case v.gone && wasGone && a.status == http.StatusNotFound:
-		e.acked, e.doubt = gone, nil
+		e.acked, e.etag, e.doubt = gone, "", nil
 		return errTold
 	case slices.Contains(full, a.status):
 		return errWait
@@ -137,8 +159,11 @@ func (e *entry) look(c *client, path string) error {
 	}
 	// What has been shown is as good as acknowledged: it may not change back. What was in doubt after
 	// it may still come: a held server ships it when the mirror is back.
+	tag := a.header.Get("ETag")
 	if i := slices.Index(e.doubt, saw); e.acked != saw {
-		e.acked, e.doubt = saw, slices.Clone(e.doubt[i+1:])
+		e.acked, e.etag, e.doubt = saw, tag, slices.Clone(e.doubt[i+1:])
+	} else if !saw.gone && e.etag != "" && tag != e.etag {
+		return fmt.Errorf("GET %s: the acknowledged body has ETag %s, %s was acknowledged", path, tag, e.etag)
 	}
 	return nil
 }
@@ -153,25 +178,14 @@ func (v version) String() string {
 // verify reads every path and every listing and fails the test for each thing that is not as it was acknowledged.
 func (j *journal) verify(t *testing.T, s *server) {
 	t.Helper()
-	clients := map[string]*client{}
-	for account := range s.passwords {
-		clients[account] = s.client(account)
+	there := j.verifyPaths(t, s, j.paths())
+	collections := map[string]*client{}
+	for path := range there {
+		collections[path[:strings.LastIndexByte(path, '/')+1]] = s.client(accountOf(path))
 	}
 	lost := 0
-	paths := j.paths()
-	there := map[string]bool{}
-	collections := map[string]bool{}
-	for _, path := range paths {
-		if err := j.look(clients[accountOf(path)], path); err != nil {
-			t.Errorf("%v", err)
-			lost++
-			continue
-		}
-		collections[path[:strings.LastIndexByte(path, '/')+1]] = true
-		there[path] = !j.entry(path).acked.gone
-	}
-	for collection := range collections {
-		members, err := clients[accountOf(collection)].list(collection)
+	for collection, c := range collections {
+		members, err := c.list(collection)
 		if err != nil {
 			t.Errorf("list %s: %v", collection, err)
 			continue
@@ -184,8 +198,72 @@ func (j *journal) verify(t *testing.T, s *server) {
 		}
 	}
 	if lost > 0 {
-		t.Fatalf("%d of %d paths are not as acknowledged", lost, len(paths))
+		t.Fatalf("%d of %d paths are not listed as acknowledged", lost, len(there))
 	}
+}
+
+// verifyRecent reads every path written since the last verification, and as many others drawn at random.
+func (j *journal) verifyRecent(t *testing.T, s *server, r *rand.Rand) {
+	t.Helper()
+	j.mu.Lock()
+	paths := maps.Clone(j.recent)
+	j.mu.Unlock()
+	for range len(paths) {
+		for account := range s.passwords {
+			if path := j.any(account, r); path != "" {
+				paths[path] = true
+			}
+		}
+	}
+	j.verifyPaths(t, s, slices.Sorted(maps.Keys(paths)))
+}
+
+// verifyPaths reads paths, several at once, and fails the test for each that is not as acknowledged. It
+// returns which of them are there.
+func (j *journal) verifyPaths(t *testing.T, s *server, paths []string) map[string]bool {
+	t.Helper()
+	var mu sync.Mutex // guards there and bad
+	there := make(map[string]bool, len(paths))
+	var bad []error
+	var group sync.WaitGroup
+	var next atomic.Int64
+	for range min(8, len(paths)) {
+		clients := map[string]*client{}
+		for account := range s.passwords {
+			clients[account] = s.client(account)
+		}
+		group.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(paths); i = next.Add(1) - 1 {
+				err := j.look(clients[accountOf(paths[i])], paths[i])
+				if err != nil && isLost(err) { // a body found damaged while it was sent is cut off, and whole the next time
+					err = j.look(clients[accountOf(paths[i])], paths[i])
+				}
+				mu.Lock()
+				if err != nil {
+					bad = append(bad, err)
+				} else {
+					there[paths[i]] = !j.entry(paths[i]).acked.gone
+				}
+				mu.Unlock()
+			}
+			for _, c := range clients {
+				c.http.CloseIdleConnections()
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range bad[:min(20, len(bad))] {
+		t.Errorf("%v", err)
+	}
+	if len(bad) > 0 {
+		t.Fatalf("%d of %d paths are not as acknowledged", len(bad), len(paths))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, path := range paths {
+		delete(j.recent, path)
+	}
+	return there
 }
 
 // etags reads the ETag of every path that is there.
@@ -216,173 +294,4 @@ func contentType(path string) string {
 		return "text/calendar; charset=utf-8"
 	}
 	return "application/octet-stream"
-}
-
-// A load is several clients that write and read all the time, each its own paths.
-type load struct {
-	t        *testing.T
-	s        *server
-	j        *journal
-	lostOK   bool // connections may break: the server is being killed
-	full     []int
-	cancel   context.CancelFunc
-	group    sync.WaitGroup
-	acks     atomic.Int64
-	waits    atomic.Int64
-	progress chan struct{}
-	mu       sync.Mutex
-	bad      []error
-	run      string // part of the names, so that loads do not share paths
-}
-
-var loads atomic.Int64
-
-// startLoad runs writers writers in each account, and as many readers of what has been written.
-func startLoad(s *server, j *journal, r *rand.Rand, writers int, lostOK bool, full ...int) *load {
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{
-		t: s.t, s: s, j: j, lostOK: lostOK, full: full, cancel: cancel,
-		progress: make(chan struct{}, 1), run: fmt.Sprint(loads.Add(1)),
-	}
-	s.t.Cleanup(l.stop)
-	for account := range s.passwords {
-		for n := range writers {
-			seed := r.Uint64()
-			l.group.Go(func() { l.write(ctx, account, n, rand.New(rand.NewPCG(seed, 2))) })
-			l.group.Go(func() { l.read(ctx, account, rand.New(rand.NewPCG(seed, 3))) })
-		}
-	}
-	return l
-}
-
-// write is one writer: it makes, changes and deletes cards, events and files of its own.
-func (l *load) write(ctx context.Context, account string, n int, r *rand.Rand) {
-	c := l.s.client(account)
-	for i := 0; ctx.Err() == nil; i++ {
-		path, v := l.pick(account, n, i, r)
-		switch err := l.j.write(c, path, v, l.lostOK, l.full...); {
-		case err == nil:
-			l.acks.Add(1)
-			select {
-			case l.progress <- struct{}{}:
-			default:
-			}
-		case errors.Is(err, errTold):
-		case errors.Is(err, errWait):
-			l.waits.Add(1)
-			l.pause(ctx)
-		default:
-			l.violation(err)
-			l.pause(ctx)
-		}
-	}
-}
-
-// pick chooses the next thing to write: mostly new, sometimes a change or a delete of one of the last ten.
-func (l *load) pick(account string, n, i int, r *rand.Rand) (string, version) {
-	at := i
-	choice := r.IntN(10)
-	if i > 0 && choice >= 5 {
-		at = max(0, i-1-r.IntN(10))
-	}
-	uid := fmt.Sprintf("l%s-w%d-%d", l.run, n, at)
-	text := fmt.Sprintf("version %d %x", i, r.Uint64())
-	home := "/dav/" + account + "/"
-	var path, body string
-	switch at % 4 {
-	case 0, 1:
-		path, body = home+"contacts/"+uid+".vcf", card(uid, "Load "+uid, text)
-	case 2:
-		path, body = home+"calendar/"+uid+".ics", event(uid, text, fmt.Sprintf("202612%02d", 1+at%28))
-	default:
-		path, body = home+"Files/"+uid+".txt", text
-		if at%8 == 7 { // a blob: it takes the other way to the disk
-			body = strings.Repeat(text+"\n", 3000)
-		}
-	}
-	if choice >= 8 && at != i {
-		return path, gone
-	}
-	return path, version{body: body}
-}
-
-// read is one reader: it looks at random paths and judges each answer.
-func (l *load) read(ctx context.Context, account string, r *rand.Rand) {
-	c := l.s.client(account)
-	prefix := "/dav/" + account + "/"
-	for ctx.Err() == nil {
-		paths := l.j.paths()
-		paths = slices.DeleteFunc(paths, func(p string) bool { return !strings.HasPrefix(p, prefix) })
-		if len(paths) == 0 {
-			l.pause(ctx)
-			continue
-		}
-		path := paths[r.IntN(len(paths))]
-		e := l.j.entry(path)
-		if !e.mu.TryLock() {
-			continue
-		}
-		err := e.look(c, path)
-		e.mu.Unlock()
-		if err != nil && !errors.Is(err, errWait) && (!l.lostOK || !isLost(err)) {
-			l.violation(err)
-		}
-		l.pause(ctx)
-	}
-}
-
-// isLost reports whether the request had no answer at all, or only part of one.
-func isLost(err error) bool {
-	var lost *url.Error
-	return errors.As(err, &lost) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-}
-
-// pause is a client's patience: a moment, or the end of the load.
-func (l *load) pause(ctx context.Context) {
-	timer := time.NewTimer(5 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-func (l *load) violation(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.bad) < 20 {
-		l.bad = append(l.bad, err)
-	}
-}
-
-// waitAcks waits until n more writes have been acknowledged.
-func (l *load) waitAcks(n int, limit time.Duration) {
-	l.t.Helper()
-	until := l.acks.Load() + int64(n)
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for l.acks.Load() < until {
-		select {
-		case <-l.progress:
-		case <-timer.C:
-			l.t.Fatalf("in %s only %d of %d writes were acknowledged; first violations: %v",
-				limit, int64(n)-(until-l.acks.Load()), n, l.violations())
-		}
-	}
-}
-
-func (l *load) violations() []error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bad
-}
-
-// stop ends the load and fails the test for every answer that was neither true nor "wait".
-func (l *load) stop() {
-	l.cancel()
-	l.group.Wait()
-	for _, err := range l.violations() {
-		l.t.Errorf("neither true nor 503 with Retry-After: %v", err)
-	}
-	l.bad = nil
 }

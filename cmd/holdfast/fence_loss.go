@@ -48,10 +48,13 @@ func (c *fenceAccept) Run(s *streams) error {
 	if err := c.call(s, "fence/loss", in, &found); err != nil {
 		return err
 	}
-	closed := 0
+	closed, forks := 0, 0
 	for i := range found {
 		if found[i].Closed {
 			closed++
+		}
+		if found[i].Fork {
+			forks++
 		}
 	}
 	if !c.JSON {
@@ -71,7 +74,13 @@ func (c *fenceAccept) Run(s *streams) error {
 	if c.JSON {
 		return printJSON(s.out, found)
 	}
-	return c.printAccepted(s, found)
+	if err := c.printAccepted(s, found); err != nil {
+		return err
+	}
+	if forks > 0 {
+		return fmt.Errorf("%s closed because copies differ: compare with holdfast fence diff, decide with holdfast fence adopt: %w", plural(forks, "account stays", "accounts stay"), errRefused)
+	}
+	return nil
 }
 
 func (c *fenceAccept) printAccepted(s *streams, found []server.FenceLoss) error {
@@ -118,6 +127,10 @@ func printLosses(w io.Writer, found []server.FenceLoss) {
 	}
 	for i := range found {
 		f := &found[i]
+		if f.Fork {
+			fmt.Fprintf(w, "%s is closed because copies differ; that is no loss to accept.\n", title(f))
+			continue
+		}
 		if !f.Closed {
 			fmt.Fprintf(w, "%s is not closed by a loss: there is nothing to accept.\n", title(f))
 			continue

@@ -32,6 +32,7 @@ type Config struct {
 	beat     time.Duration          // between two acts of one person; zero: 25 ms
 	limit    time.Duration          // of the whole show: a server that has not healed by then has not healed; zero: 55 s
 	patience time.Duration          // with a server that should open; zero: 20 s
+	pace     time.Duration          // of the devices' clocks; zero: usualPace
 	plant    map[moment]func(*show) // tests: what else happens
 }
 
@@ -158,6 +159,9 @@ func (cfg *Config) fill(sc Scenario) {
 		if cfg.sizes == sc.full {
 			cfg.limit = 4 * time.Minute
 		}
+	}
+	if cfg.pace == 0 {
+		cfg.pace = usualPace
 	}
 	if cfg.patience == 0 {
 		cfg.patience = 20 * time.Second

@@ -7,11 +7,12 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// pace is how much faster a device's clock runs than ours.
-const pace = 60
+// usualPace is how much faster a device's clock runs than ours.
+const usualPace = 60
 
 // device is a phone, tablet or laptop: what it holds, and how it keeps it equal with the server.
 // Its person writes from one goroutine while another one syncs.
@@ -23,6 +24,8 @@ type device struct {
 	tell     func(who, format string, args ...any) // one line of the timeline; may be nil
 	poke     chan struct{}                         // "something is dirty": asks for a sync soon
 	services [3]*service                           // the syncing goroutine's own
+	pace     time.Duration                         // how much faster its clock runs than ours
+	off      atomic.Bool                           // switched off: run does not sync
 
 	mu      sync.Mutex
 	shelves map[kind]*collection // where the person's new things go
@@ -60,7 +63,7 @@ func (c *collection) path(name string) string { return c.url + url.PathEscape(na
 
 func newDevice(name string, r *remote, j *journal, m maker) *device {
 	return &device{
-		name: name, remote: r, journal: j, maker: m,
+		name: name, remote: r, journal: j, maker: m, pace: usualPace,
 		poke: make(chan struct{}, 1), shelves: make(map[kind]*collection),
 	}
 }
@@ -147,7 +150,10 @@ func (d *device) changed() {
 // list of collections is read again at every eighth sync.
 func (d *device) run(ctx context.Context, interval time.Duration) {
 	for n := 1; ctx.Err() == nil; n++ {
-		wait := d.sync(ctx, n%8 == 0)
+		var wait time.Duration
+		if !d.off.Load() {
+			wait = d.sync(ctx, n%8 == 0)
+		}
 		poke := d.poke
 		if wait > 0 {
 			poke = nil // told to wait: a local change does not shorten that
@@ -210,7 +216,7 @@ func (d *device) failed(err error) time.Duration {
 	case soft:
 	case isStatus && e.Status == http.StatusServiceUnavailable:
 		d.waits++
-		wait = delay(e.RetryAfter)
+		wait = delay(e.RetryAfter) / d.pace
 	default:
 		d.hard++
 	}
@@ -238,7 +244,7 @@ func (d *device) succeeded(start time.Time) {
 	}
 }
 
-// delay turns Retry-After into a stay on our clock (dav4jvm ktor/exception/ServiceUnavailableException.kt:69-88:
+// delay turns Retry-After into a stay on the device's clock (dav4jvm ktor/exception/ServiceUnavailableException.kt:69-88:
 // 15 minutes if not given, between 1 minute and 2 hours).
 func delay(retryAfter string) time.Duration {
 	stay := 15 * time.Minute
@@ -247,7 +253,7 @@ func delay(retryAfter string) time.Duration {
 	} else if s, err := strconv.Atoi(retryAfter); err == nil {
 		stay = time.Duration(s) * time.Second
 	}
-	return min(max(stay, time.Minute), 2*time.Hour) / pace
+	return min(max(stay, time.Minute), 2*time.Hour)
 }
 
 // deleteLocal removes an item because the server said so, and counts it if nobody had asked for that.

@@ -13,6 +13,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/durable"
+	"holdfast/internal/ledger"
 )
 
 // The acts that scenarios are made of. What they do to files they do as a careless hand or a broken disk
@@ -60,6 +61,10 @@ func (s *show) putOldStore() error {
 // putBackup puts everything back to last night.
 func (s *show) putBackup() error {
 	s.say("operator", "puts last night's backup back: it is all there is")
+	return s.restoreNight()
+}
+
+func (s *show) restoreNight() error {
 	return errors.Join(replaceTree(s.host.config.Dir, s.nightDir("server")), replaceTree(s.host.mirrorDir(), s.nightDir("mirror")))
 }
 
@@ -99,6 +104,20 @@ func (s *show) spoilMirror() error {
 		b[i] = byte(r.Uint32())
 	}
 	return overwrite(name, max(0, size-garbage-512), b)
+}
+
+// scrub is holdfast scrub: the server reads the mirror again while it runs, and mends it.
+func (s *show) scrub() error {
+	if err := s.host.ledger.Scrub("mirrors", ledger.ScrubFull); err != nil {
+		return err
+	}
+	var st *ledger.ScrubStatus
+	s.until(s.cfg.patience, func() bool {
+		st = s.host.ledger.Status().Scrub
+		return !st.Asked && !st.Running && st.Unhealed == 0 && st.Found > 0
+	})
+	s.say("operator", "holdfast scrub --only mirrors: %d damages found, %d healed, %d not", st.Found, st.Healed, st.Unhealed)
+	return nil
 }
 
 // lastSegment returns the newest segment of the mirror that has frames, and where its last byte that is
@@ -146,6 +165,7 @@ func (s *show) unmountMirror() error {
 		return err
 	}
 	s.away.from = time.Now()
+	s.away.truly, s.away.waits, _ = s.watch.counts()
 	return durable.MkdirAll(durable.Disk, s.host.mirrorDir())
 }
 
@@ -159,7 +179,7 @@ func (s *show) waitRefused() error {
 		}
 		return true
 	})
-	s.pause(time.Second)
+	s.pause(time.Minute / s.cfg.pace) // of a device
 	return nil
 }
 
@@ -172,12 +192,12 @@ func (s *show) mountMirror() error {
 	if len(names) > 0 {
 		s.problem("the empty mount point was taken for a mirror: there is %s in it", strings.Join(names, ", "))
 	}
-	truly, waits, falsely := s.watch.counts()
-	s.say("operator", "mounts it again; meanwhile %d reads were answered truly, %d not at all, %d falsely", truly, waits, falsely)
+	truly, waits, _ := s.watch.counts()
+	s.away.truly, s.away.waits, s.away.to = truly-s.away.truly, waits-s.away.waits, time.Now()
+	s.say("operator", "mounts it again; meanwhile %d reads were answered truly, %d refused", s.away.truly, s.away.waits)
 	if err := os.RemoveAll(s.host.mirrorDir()); err != nil {
 		return err
 	}
-	s.away.to = time.Now()
 	return durable.Rename(durable.Disk, s.awayDir(), s.host.mirrorDir(), false)
 }
 
@@ -208,7 +228,7 @@ func (s *show) startSecond() error {
 func (s *show) bothRun() error {
 	second := by(hostOf(s.second))
 	s.until(10*time.Second, func() bool { return s.journal.count(second) >= 3 })
-	s.pause(time.Second)
+	s.pause(time.Minute / s.cfg.pace) // of a device
 	s.say("people", "were told \"stored\" %d times by the first server, %d times by the second so far",
 		s.journal.count(by(hostOf(s.host))), s.journal.count(second))
 	return nil

@@ -31,10 +31,10 @@ func (s *show) answeredTruly() string {
 	return ""
 }
 
-// readsWentOn: reads were served while a copy was missing.
+// readsWentOn: reads were served while a copy was missing. One or two may be refused while it is found out.
 func (s *show) readsWentOn() string {
-	if truly, waits, _ := s.watch.counts(); waits > truly/10 { // a few while it was found out
-		return fmt.Sprintf("%d of %d reads were refused although the store was true", waits, waits+truly)
+	if s.away.waits > 2 || s.away.truly == 0 {
+		return fmt.Sprintf("%d of %d reads were refused although the store was true", s.away.waits, s.away.waits+s.away.truly)
 	}
 	return ""
 }
@@ -52,13 +52,19 @@ func (s *show) writesWaited() string {
 	return ""
 }
 
-// damageReported: both damages to the mirror were found, and are written down for people.
+// damageReported: both damages to the mirror were found and mended, the second one by a scrub, and are
+// written down for people.
 func (s *show) damageReported() string {
-	found, err := filepath.Glob(filepath.Join(s.host.config.Dir, "incidents", "*-damage.md"))
-	if err != nil || len(found) < 2 {
-		return fmt.Sprintf("the mirror was damaged twice, and there are %d reports of it", len(found))
+	dir := filepath.Join(s.host.config.Dir, "incidents")
+	atStart, _ := filepath.Glob(filepath.Join(dir, "*Z-damage.md")) // the patterns are right ones
+	byScrub, _ := filepath.Glob(filepath.Join(dir, "*-scrub-healed-*.md"))
+	if len(atStart) == 0 || len(byScrub) == 0 {
+		return fmt.Sprintf("the mirror was damaged twice, and there are %d reports of it", len(atStart)+len(byScrub))
 	}
-	s.say("server", "found both damages and wrote the mirror anew from the store; reports in incidents/")
+	if st := s.host.ledger.Status().Scrub; st.Unhealed > 0 {
+		return fmt.Sprintf("%d damages are not mended", st.Unhealed)
+	}
+	s.say("server", "found both damages and wrote what was missing again from the store; reports are in incidents/")
 	return ""
 }
 
@@ -106,5 +112,8 @@ func (s *show) oneAcknowledged() string {
 	return ""
 }
 
-// span is a time during which something was so.
-type span struct{ from, to time.Time }
+// absence is the time during which the mirror was not there, and how reads were answered in it.
+type absence struct {
+	from, to     time.Time
+	truly, waits int
+}

@@ -53,7 +53,15 @@ func TestExpectationsCanFail(t *testing.T) {
 		{"two acknowledge", "both servers acknowledged", Scenario{night: true, disaster: table[5].disaster, expect: []check{(*show).oneAcknowledged}}, map[moment]func(*show){
 			beforeVerdict: func(s *show) { s.journal.acknowledgedBy(hostOf(s.second), time.Now()) },
 		}},
+		{"served on", "and it served on", Scenario{quiet: true, disaster: []act{(*show).closedForOne}}, nil},
+		{"unsent edit lost", "1 unsent edits are not on the server", table[7], map[moment]func(*show){
+			beforeVerdict: func(s *show) { s.forgetUnsent() },
+		}},
+		{"no warning", "0 snapshots of before and 0 alerts", Scenario{quiet: true, disaster: nothing, expect: []check{(*show).warned}}, nil},
 		{"never back", "", Scenario{disaster: []act{(*show).switchOff}}, nil},
+	}
+	if testing.Short() {
+		cases = cases[:len(cases)-1] // it waits for the limit
 	}
 	verdicts, errs := make([]*Verdict, len(cases)), make([]error, len(cases))
 	out := make([]bytes.Buffer, len(cases))
@@ -62,10 +70,13 @@ func TestExpectationsCanFail(t *testing.T) {
 		tc.sc.returns = "back"
 		cfg := Config{
 			Out: &out[i], Keep: t.TempDir(), Log: slog.New(slog.DiscardHandler), plant: tc.plant,
-			sizes: [kinds]int{20, 10, 10, 10}, beat: 10 * time.Millisecond, patience: time.Second,
+			sizes: [kinds]int{20, 10, 10, 10}, beat: 10 * time.Millisecond, pace: 4 * usualPace,
 		}
-		if tc.want == "" {
+		switch tc.name {
+		case "never back":
 			cfg.limit = 20 * time.Second
+		case "mirror empty":
+			cfg.patience = time.Second
 		}
 		g.Go(func() { verdicts[i], errs[i] = run(t.Context(), tc.sc, cfg) })
 	}
@@ -79,5 +90,18 @@ func TestExpectationsCanFail(t *testing.T) {
 				t.Errorf("verdict %s, problems %q; want one that says %q\n%s", v, v.Problems, tc.want, out[i].String())
 			}
 		})
+	}
+}
+
+// forgetUnsent removes from the server one edit that was unsent when the loss happened.
+func (s *show) forgetUnsent() {
+	for path := range s.day.unsent {
+		if _, differs := s.day.kept[path]; !differs {
+			_, err := s.reader.do(s.ctx, http.MethodDelete, path, nil, nil)
+			if err != nil {
+				s.problem("plant: %v", err)
+			}
+			return
+		}
 	}
 }

@@ -14,14 +14,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast"
 	"holdfast/internal/auth"
 	"holdfast/internal/dav"
 	"holdfast/internal/durable"
 	"holdfast/internal/ledger"
 )
 
-// account is the name of the one account of a show.
-const account = "demo"
+// The accounts of a show: the one that it is about, and one beside it.
+const (
+	account   = "demo"
+	neighbour = "neighbour"
+)
 
 // host is a server of a show: ledger over SQLite and a directory mirror, authentication and DAV
 // over a loopback listener. It is put together here and not by package server, because no
@@ -31,8 +35,9 @@ const account = "demo"
 type host struct {
 	url       string
 	config    ledger.Config
-	passwords map[string]string // app passwords by device
-	ledger    *ledger.Ledger    // of the last start
+	account   holdfast.AccountID // that the show is about
+	passwords map[string]string  // app passwords by account and device
+	ledger    *ledger.Ledger     // of the last start
 	auth      *auth.Auth
 	running   bool
 	front     front
@@ -61,7 +66,7 @@ func newHost(ctx context.Context, dir string, cfg Config, notify func(ledger.Eve
 	if err := h.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := h.addAccount(ctx); err != nil {
+	if err := h.addAccounts(ctx); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
@@ -72,7 +77,7 @@ func (h *host) sibling(data, mirror string) *host {
 	c := h.config
 	c.Dir = data
 	c.Mirrors = []ledger.MirrorConfig{{Name: "mirror", Path: mirror}}
-	return &host{config: c, passwords: h.passwords}
+	return &host{config: c, account: h.account, passwords: h.passwords}
 }
 
 // hostOf returns the address as requests name it.
@@ -118,24 +123,30 @@ func (h *host) switchOff() error {
 	return h.ledger.Close(ctx)
 }
 
-func (h *host) addAccount(ctx context.Context) error {
+func (h *host) addAccounts(ctx context.Context) error {
 	if err := h.ledger.WaitOpen(ctx); err != nil {
 		return fmt.Errorf("wait for ledger: %w", err)
 	}
-	_, err := h.auth.AddAccount(ctx, account, rand.Text())
+	a, err := h.auth.AddAccount(ctx, account, rand.Text())
+	if err != nil {
+		return err
+	}
+	h.account = a.ID
+	_, err = h.auth.AddAccount(ctx, neighbour, rand.Text())
 	return err
 }
 
-// addDevice makes an app password for a device, or finds the one it has.
-func (h *host) addDevice(ctx context.Context, name string) (*remote, error) {
-	if h.passwords[name] == "" {
+// addDevice makes an app password for a device of an account, or finds the one it has.
+func (h *host) addDevice(ctx context.Context, account, name string) (*remote, error) {
+	key := account + " " + name
+	if h.passwords[key] == "" {
 		_, password, err := h.auth.AddDevice(ctx, account, name)
 		if err != nil {
 			return nil, err
 		}
-		h.passwords[name] = password
+		h.passwords[key] = password
 	}
-	return newRemote(h.url, account, h.passwords[name])
+	return newRemote(h.url, account, h.passwords[key])
 }
 
 // front is what listens. It is safe for concurrent use; the zero front is switched off.

@@ -1,12 +1,9 @@
 package demo
 
 import (
-	"bytes"
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -14,11 +11,8 @@ import (
 	"strings"
 	"sync"
 
-	"holdfast"
-	"holdfast/frame"
-	"holdfast/internal/bucket/dir"
-	"holdfast/internal/durable"
-	"holdfast/internal/mirror"
+	"holdfast/internal/ledger"
+	"holdfast/internal/restore"
 )
 
 // ransom is a program on the laptop that has its app password: it overwrites nine things of ten with what
@@ -113,80 +107,50 @@ func (s *show) phonesObey() error {
 	n := 0
 	for _, d := range s.devices {
 		d.mu.Lock()
-		for k := range kinds {
-			n += d.lost[k]
-			d.lost[k] = 0
-		}
+		n += sum(d.lost)
+		d.lost = [kinds]int{}
 		d.mu.Unlock()
 	}
 	s.say("devices", "obey: they show garbage, and delete %d things", n)
 	return nil
 }
 
-// putBack reads the versions of before out of the mirror's log, where every version is, and writes them
-// again as new ones.
-func (s *show) putBack() error {
-	want := make(map[holdfast.Hash]bool)
-	for _, r := range s.journal.snapshot() {
-		if r.acked {
-			want[r.last] = true
-		}
-	}
-	bodies, err := s.history(want)
+// undo brings back what was there before: the server named a snapshot of it by itself.
+func (s *show) undo() error {
+	all, err := s.snapshots()
 	if err != nil {
 		return err
 	}
-	if len(bodies) < len(want) {
-		s.problem("%d of %d versions of before are not in the mirror's log", len(want)-len(bodies), len(want))
-	}
-	s.say("operator", "finds %d of %d versions of before in the mirror's log and puts them back", len(bodies), len(want))
-	return s.each(s.owed(), func(_ int, path string, r record) error {
-		b, ok := bodies[r.last]
-		if !ok {
-			return nil
-		}
-		_, err := s.reader.do(s.ctx, http.MethodPut, path, map[string]string{"Content-Type": r.kind.contentType()}, b)
-		return err
-	})
-}
-
-// history returns the bodies that the mirror has under these hashes, of any time.
-func (s *show) history(want map[holdfast.Hash]bool) (map[holdfast.Hash][]byte, error) {
-	b, err := dir.Open(durable.Disk, s.host.mirrorDir(), dir.WithSpare(dir.Off))
-	if err != nil {
-		return nil, err
-	}
-	m, err := mirror.Open(s.ctx, mirror.Config{Server: s.host.config.Server, Bucket: b, Name: "mirror"})
-	if err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
-	found := make(map[holdfast.Hash][]byte)
-	none := func(holdfast.AccountID) holdfast.AccountHead { return holdfast.AccountHead{} }
-	err = m.Replay(s.ctx, none, func(r *mirror.Record) error {
-		c, err := frame.ParseChange(r.Payload)
-		if err != nil {
-			return err
-		}
-		for i := range c.Ops {
-			if o := &c.Ops[i]; want[o.BodyHash] && found[o.BodyHash] == nil {
-				if found[o.BodyHash], err = bodyOf(s.ctx, m, r.Account, o); err != nil {
-					return err
-				}
+	brought := 0
+	for _, snap := range slices.Backward(all) { // the oldest state comes last
+		s.say("operator", "holdfast snapshot undo %s %s", account, snap.Name)
+		order := restore.UndoOrder{Account: s.host.account, Snapshot: snap.Name}
+		for done := false; !done; {
+			u, err := restore.Undo(s.ctx, s.host.ledger, order)
+			if err != nil {
+				return err
 			}
+			brought, done, order.From = brought+u.Brought, u.Done, u.Next
 		}
-		return nil
-	})
-	return found, errors.Join(err, b.Close())
+	}
+	s.say("server", "wrote %d things again as they were, as new versions", brought)
+	return nil
 }
 
-func bodyOf(ctx context.Context, m *mirror.Mirror, a holdfast.AccountID, o *frame.Op) ([]byte, error) {
-	if o.Blob == nil {
-		return bytes.Clone(o.Body), nil
+// snapshots returns those that the server named by itself before a mass change, the oldest first.
+func (s *show) snapshots() ([]ledger.Snapshot, error) {
+	all, err := s.host.ledger.Snapshots(s.ctx, s.host.account)
+	return slices.DeleteFunc(all, func(snap ledger.Snapshot) bool { return !snap.Automatic || snap.Device == nil }), err
+}
+
+// warned: the operator got an alert, and the state of before has a name.
+func (s *show) warned() string {
+	all, err := s.snapshots()
+	s.out.Lock()
+	alerts := s.alerts[ledger.EventMassChange]
+	s.out.Unlock()
+	if err != nil || len(all) == 0 || alerts == 0 {
+		return fmt.Sprintf("everything was overwritten, and there are %d snapshots of before and %d alerts", len(all), alerts)
 	}
-	r, err := m.OpenBlob(ctx, a, *o.Blob)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(r)
-	return b, errors.Join(err, r.Close())
+	return ""
 }

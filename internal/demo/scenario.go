@@ -20,6 +20,8 @@ type Scenario struct {
 	ordered  bool       // a device orders it: the server is right to obey
 	full     [kinds]int // how many things of each kind there are when it is shown alone; zero: as usual
 	returns  string     // for the verdict: how the server comes back
+	accepts  bool       // an operator accepts that the server lost something
+	prepare  []act      // with the server filled and at rest
 	disaster []act      // in this order, while people write
 	unfenced []act      // the same for a server without a fence; none: there is nothing to show
 	expect   []check    // beside: nothing is lost, and no answer was false
@@ -66,11 +68,11 @@ var table = []Scenario{
 	},
 	{
 		Name:     "torn-mirror",
-		Summary:  "the back-up is damaged: the mirror loses its tail while the server is off, and garbage is written over its end while it runs",
+		Summary:  "the back-up is damaged: the mirror loses its tail while the server is off, and garbage is written over its end while it runs; a scrub finds that",
 		Others:   "it has no second copy that could be damaged",
 		Rows:     []int{3, 5},
 		returns:  "open again",
-		disaster: []act{(*show).switchOff, (*show).cutMirror, (*show).switchOn, (*show).spoilMirror, (*show).switchOff, (*show).switchOn},
+		disaster: []act{(*show).switchOff, (*show).cutMirror, (*show).switchOn, (*show).spoilMirror, (*show).scrub},
 		expect:   []check{(*show).damageReported, (*show).mirrorIsWhole},
 	},
 	{
@@ -102,7 +104,21 @@ var table = []Scenario{
 		ordered:  true,
 		full:     [kinds]int{8000, 1500, 460, 50},
 		returns:  "undone",
-		disaster: []act{(*show).ransom, (*show).phonesObey, (*show).putBack},
+		disaster: []act{(*show).ransom, (*show).phonesObey, (*show).undo},
+		expect:   []check{(*show).warned},
+	},
+	{
+		Name:     "both-rolled-back",
+		Summary:  "core database and back-up are lost together, as in 2009: store and mirror are put back to last night's image; a phone knows more",
+		Others:   "tells phones to delete what is newer (Radicale, Cyrus), or differs from them for ever (sabre/dav); unsent edits meet 412",
+		Rows:     []int{11, 26},
+		quiet:    true,
+		accepts:  true,
+		returns:  "open again",
+		prepare:  []act{(*show).liveADay},
+		disaster: []act{(*show).rollBack, (*show).closedForOne, (*show).acceptLoss, (*show).takeFromDrawer},
+		unfenced: []act{(*show).rollBack, (*show).takeFromDrawer},
+		expect:   []check{(*show).unsentStored, (*show).asOthers},
 	},
 }
 

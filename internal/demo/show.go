@@ -14,25 +14,28 @@ import (
 
 // show is one scenario being shown.
 type show struct {
-	ctx     context.Context
-	sc      Scenario
-	cfg     Config
-	dir     string
-	start   time.Time
-	journal *journal
-	maker   maker
-	host    *host // that the devices are to agree with in the end
-	second  *host // of two; nil: there is one
-	devices []*device
-	reader  *remote // an independent reader of the server
-	watch   *watch
-	stop    chan struct{} // closed when the people have written enough
-	away    span          // when the mirror was not there
-	verdict Verdict
-	told    atomic.Bool // from the disaster on the devices are heard
+	ctx       context.Context
+	sc        Scenario
+	cfg       Config
+	dir       string
+	start     time.Time
+	journal   *journal
+	maker     maker
+	host      *host // that the devices are to agree with in the end
+	second    *host // of two; nil: there is one
+	devices   []*device
+	neighbour *device // of another account
+	day       day     // of both-rolled-back
+	reader    *remote // an independent reader of the server
+	watch     *watch
+	stop      chan struct{} // closed when the people have written enough
+	away      absence       // when the mirror was not there
+	verdict   Verdict
+	told      atomic.Bool // from the disaster on the devices are heard
 
-	out   sync.Mutex // one line at a time; guards heard
-	heard map[string]bool
+	out    sync.Mutex      // one line at a time; guards what follows
+	heard  map[string]bool // texts of alerts
+	alerts map[ledger.EventKind]int
 }
 
 // moment is a point of a show at which a test or a lie may do something.
@@ -46,7 +49,7 @@ const (
 func newShow(ctx context.Context, sc Scenario, cfg Config, dir string) *show {
 	return &show{
 		ctx: ctx, sc: sc, cfg: cfg, dir: dir, start: time.Now(), journal: newJournal(), maker: maker{cfg.Seed},
-		stop: make(chan struct{}), heard: make(map[string]bool), verdict: Verdict{How: sc.returns},
+		stop: make(chan struct{}), heard: make(map[string]bool), alerts: make(map[ledger.EventKind]int), verdict: Verdict{How: sc.returns},
 	}
 }
 
@@ -99,6 +102,11 @@ func (s *show) play() error {
 	if err := s.fillUp(); err != nil {
 		return err
 	}
+	for _, do := range s.sc.prepare {
+		if err := do(s); err != nil {
+			return err
+		}
+	}
 	if err := s.happen(); err != nil {
 		return err
 	}
@@ -140,6 +148,9 @@ func (s *show) acts() []act {
 	}
 	return s.sc.disaster
 }
+
+// accepted reports that an operator accepts a loss.
+func (s *show) accepted() bool { return s.sc.accepts && !s.cfg.WithoutFence }
 
 func (s *show) at(m moment) {
 	if s.cfg.plant[m] != nil {
@@ -186,9 +197,15 @@ func (s *show) open() error {
 	if s.cfg.WithoutFence {
 		s.say("server", "its fence is switched off: it has last night's backup and nothing else, as other servers do")
 	}
-	if s.reader, err = h.addDevice(s.ctx, "a reader"); err != nil {
+	if s.reader, err = h.addDevice(s.ctx, account, "a reader"); err != nil {
 		return err
 	}
+	if s.neighbour, err = s.deviceOf(neighbour, neighbour, newJournal()); err != nil {
+		return err
+	}
+	s.neighbour.tell = nil
+	s.neighbour.write(contacts, 0, 0)
+	s.neighbour.sync(s.ctx, false)
 	for _, name := range []string{"phone", "tablet", "laptop"} {
 		d, err := s.newDevice(name)
 		if err != nil {
@@ -200,35 +217,42 @@ func (s *show) open() error {
 	return nil
 }
 
-func (s *show) newDevice(name string) (*device, error) {
-	r, err := s.host.addDevice(s.ctx, name)
+func (s *show) newDevice(name string) (*device, error) { return s.deviceOf(account, name, s.journal) }
+
+// deviceOf makes a device that has found all collections of its account and has synced nothing.
+func (s *show) deviceOf(account, name string, j *journal) (*device, error) {
+	r, err := s.host.addDevice(s.ctx, account, name)
 	if err != nil {
 		return nil, err
 	}
-	d := newDevice(name, r, s.journal, s.maker)
-	d.tell = s.sayOf
+	d := newDevice(name, r, j, s.maker)
+	d.tell, d.pace = s.sayOf, s.cfg.pace
 	if err := d.discover(s.ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return d, nil
 }
 
-// hear tells of what the server tells its operator, each thing once.
+// hear tells of what the server tells its operator, each kind of thing once.
 func (s *show) hear(e ledger.Event) {
 	if s.cfg.WithoutFence || !s.told.Load() || e.Kind == ledger.EventFence && !e.Bad {
 		return
 	}
 	s.out.Lock()
-	key := string(e.Kind) + e.State
-	known := s.heard[key]
-	s.heard[key] = true
+	known := s.heard[e.Text] || e.Kind == ledger.EventMassChange && s.alerts[e.Kind] > 0
+	if e.Kind == ledger.EventFence { // its text tells of files and offsets
+		e.Text = "the fence is " + e.State
+		known = s.heard[e.Text]
+	}
+	s.heard[e.Text] = true
+	s.alerts[e.Kind]++
 	s.out.Unlock()
 	switch {
 	case known:
-	case e.Kind == ledger.EventFence: // its text tells of files and offsets
-		s.say("operator", "gets an alert: the fence is %s", e.State)
+	case e.Bad:
+		s.say("operator", "gets an alert: %s", clip(e.Text, 110))
 	default:
-		s.say("operator", "gets an alert: %s", clip(e.Text, 90))
+		s.say("operator", "is told: %s", clip(e.Text, 110))
 	}
 }
 
@@ -259,7 +283,7 @@ func (s *show) owner(k kind, n int) int { return (n + int(k)) % len(s.devices) }
 // there when the files are copied for the night.
 func (s *show) fillUp() error {
 	var done [kinds]int
-	if s.sc.night || s.cfg.WithoutFence {
+	if len(s.sc.prepare) == 0 && (s.sc.night || s.cfg.WithoutFence) {
 		if err := s.fillTo(&done, func(k kind) int { return s.first(k) / 2 }); err != nil {
 			return err
 		}
@@ -322,7 +346,7 @@ func (s *show) everywhere(all int) bool {
 // settle waits until every device has synced after now, holds nothing that waits for the server, and
 // all hold the same; or until nothing has moved for a while; or until the show's time is nearly over.
 func (s *show) settle() {
-	const still = 2 * time.Second
+	still := 2 * time.Minute / s.cfg.pace // of a device
 	from, moved := time.Now(), time.Now()
 	last := ""
 	for s.ctx.Err() == nil && time.Since(s.start) < s.cfg.limit-10*time.Second {

@@ -55,6 +55,10 @@ func PrintTable(w io.Writer, all []Result) {
 			fmt.Fprintf(w, "%-17s %s\n", r.Scenario.Name, r.word())
 			continue
 		}
-		fmt.Fprintf(w, "%-17s %-7s %12d %8d %8d %8d %8d  %s\n", r.Scenario.Name, r.word(), v.Acknowledged, v.Present, v.Altered, v.Deleted, v.Refused, v.back())
+		fmt.Fprintf(w, "%-17s %-7s %12d %8d %8d %8d %8d  %s", r.Scenario.Name, r.word(), v.Acknowledged, v.Present, v.Altered, v.Deleted, v.Refused, v.back())
+		if v.OnDevices > 0 {
+			fmt.Fprintf(w, ", %d more on devices", v.OnDevices)
+		}
+		fmt.Fprintln(w)
 	}
 }

@@ -14,6 +14,7 @@ import (
 type Verdict struct {
 	Acknowledged int           // things the server said it has, and nobody asked to delete
 	Present      int           // of these, how many it has in the end, byte for byte
+	OnDevices    int           // of these, how many are only on devices: an operator accepted that the server lost them
 	Altered      int           // of these, how many it has with other bytes than it acknowledged
 	Deleted      int           // things that devices deleted because of the server and nobody's wish, over all devices
 	Refused      int           // answers 503 to devices: "wait"
@@ -25,14 +26,21 @@ type Verdict struct {
 
 // Good reports that nothing was lost and no device deleted anything it should not have.
 func (v *Verdict) Good() bool {
-	return v.Acknowledged > 0 && v.Present == v.Acknowledged && v.Altered == 0 && v.Deleted == 0 && v.IsBack && len(v.Problems) == 0
+	return v.Acknowledged > 0 && v.Present+v.OnDevices == v.Acknowledged && v.Altered == 0 && v.Deleted == 0 && v.IsBack && len(v.Problems) == 0
 }
 
 // String is the verdict in one line: `acknowledged N, present N, altered 0, deleted on devices 0, refused
 // while closed N, healed in S s`. A server that did not come back has `not healed` as its last part.
 func (v *Verdict) String() string {
-	return fmt.Sprintf("acknowledged %d, present %d, altered %d, deleted on devices %d, refused while closed %d, %s",
-		v.Acknowledged, v.Present, v.Altered, v.Deleted, v.Refused, v.back())
+	return fmt.Sprintf("acknowledged %d, present %s, altered %d, deleted on devices %d, refused while closed %d, %s",
+		v.Acknowledged, v.present(), v.Altered, v.Deleted, v.Refused, v.back())
+}
+
+func (v *Verdict) present() string {
+	if v.OnDevices > 0 {
+		return fmt.Sprintf("%d+%d on devices", v.Present, v.OnDevices)
+	}
+	return fmt.Sprint(v.Present)
 }
 
 func (v *Verdict) back() string {
@@ -51,9 +59,9 @@ type tally struct {
 type place struct {
 	name    string
 	have    [kinds]int
-	unequal int // things there with other bytes than the server acknowledged
-	back    int // things there that were deleted by a person, with an acknowledgement
-	unknown int // things there that nobody ever wrote
+	unequal [kinds]int // things there with other bytes than the server acknowledged
+	back    int        // things there that were deleted by a person, with an acknowledgement
+	unknown int        // things there that nobody ever wrote
 }
 
 // judge compares every acknowledged thing with the server, read afresh, and with every device. The
@@ -72,19 +80,21 @@ func (s *show) judge(more ...*device) {
 		t.places = append(t.places, d.judge(want))
 	}
 	for _, d := range s.devices {
-		for k := range kinds {
-			s.verdict.Deleted += d.lost[k]
-		}
+		s.verdict.Deleted += sum(d.lost)
 		if _, dirty := d.total(); dirty > 0 {
-			s.problem("%s: the server refuses for ever what was written here: %s waiting (412: it does not know the version before)", d.name, things(dirty))
+			s.problem("%s: %s still waiting for the server", d.name, things(dirty))
 		}
 	}
 	for k := range kinds {
 		s.verdict.Acknowledged += t.owed[k]
 		s.verdict.Present += server.have[k]
 	}
-	s.verdict.Altered = server.unequal
-	if took, ok := s.returned(); ok && s.verdict.Present == s.verdict.Acknowledged {
+	s.verdict.Altered = sum(server.unequal)
+	if s.accepted() {
+		s.verdict.Present, s.verdict.Altered = 0, 0
+		s.judgeAccepted(want)
+	}
+	if took, ok := s.returned(); ok && s.verdict.Present+s.verdict.OnDevices == s.verdict.Acknowledged {
 		s.verdict.Back, s.verdict.IsBack = took, true
 	}
 	for _, p := range t.places {
@@ -103,19 +113,20 @@ func (s *show) returned() (took time.Duration, ok bool) {
 }
 
 func (s *show) judgePlace(t *tally, p place) {
+	if s.accepted() {
+		return // its places differ by what was accepted as lost; judgeAccepted looked at them together
+	}
 	var gone []string
-	missing := -p.unequal
 	for k := range kinds {
-		if n := t.owed[k] - p.have[k]; n > 0 {
-			missing += n
+		if n := t.owed[k] - p.have[k] - p.unequal[k]; n > 0 {
 			gone = append(gone, fmt.Sprintf("%d %s", n, k))
 		}
 	}
-	if missing > 0 {
+	if len(gone) > 0 {
 		s.problem("%s: not there any more: %s", p.name, strings.Join(gone, ", "))
 	}
-	if p.unequal > 0 {
-		s.problem("%s: %s other than it was acknowledged", p.name, things(p.unequal))
+	if n := sum(p.unequal); n > 0 {
+		s.problem("%s: %s other than it was acknowledged", p.name, things(n))
 	}
 	if p.back > 0 {
 		s.problem("%s: %s there again after a deletion that was acknowledged", p.name, things(p.back))
@@ -144,7 +155,7 @@ func (s *show) judgeServer(want map[string]record) place {
 		case r.fine(sha256.Sum256(a.body)):
 			p.have[r.kind]++
 		default:
-			p.unequal++
+			p.unequal[r.kind]++
 		}
 	}
 	if failed != nil {
@@ -170,7 +181,7 @@ func (d *device) judge(want map[string]record) place {
 			case r.fine(sha256.Sum256(it.body)):
 				p.have[r.kind]++
 			default:
-				p.unequal++
+				p.unequal[r.kind]++
 			}
 		}
 	}
@@ -191,6 +202,13 @@ func (t *tally) print(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w)
+}
+
+func sum(n [kinds]int) (all int) {
+	for k := range kinds {
+		all += n[k]
+	}
+	return all
 }
 
 // things says how many, with the verb: `1 thing is`.

@@ -32,9 +32,8 @@ const (
 
 	Loss       Code = "loss"       // a witness knows changes that no copy has
 	Forked     Code = "fork"       // two copies have different changes under one number
-	Mending    Code = "mending"    // a damaged part of the store is being repaired
-	Unmended   Code = "unmended"   // its rows could not be repaired: the whole store is made anew
-	Rewritten  Code = "rewritten"  // a mirror has another history, or one that cannot be healed
+	Mending    Code = "mending"    // its rows in the store are damaged and are being repaired
+	Unmended   Code = "unmended"   // they could not be repaired
 	Unreadable Code = "unreadable" // a mirror promises changes that cannot be read back
 )
 
@@ -56,7 +55,7 @@ var words = map[Code]struct{ sentence, todo string }{
 	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: take the line witness out of holdfast.conf and restart. docs/runbooks/mirror.md"},
 	Changing:     {"mirrors or their policy are being changed", "wait; it takes moments"},
 	DiskFull:     {"a disk is full or nearly so", "make room on the disk that is full, not in the data or the mirror; it goes on by itself. docs/runbooks/mirror.md"},
-	TakenOver:    {"another server has taken over the mirrors", "find the other server. If it is the right one, stop this one for good; if it is dead for good: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
+	TakenOver:    {"another server has taken over the mirrors", "leave this one stopped for good: the other one serves now. Only if that one is dead, or was made by mistake: stop it and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md, docs/runbooks/fence.md"},
 	ClaimDamaged: {"the newest claim in mirror %s cannot be read, so nobody knows whose the mirror is", "make sure that no other server uses the mirror, then: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
 	StoreFailed:  {"the store cannot be used, and could not be rebuilt yet", "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"},
 	DiskFailed:   {"a disk failed, this process must restart", "look at the system log for errors of the disk. The service manager starts the server again"},
@@ -65,9 +64,8 @@ var words = map[Code]struct{ sentence, todo string }{
 	Other:        {"the copies could not be compared", "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"},
 	Loss:         {"%s proves that changes were acknowledged which no copy has", "look for a newer copy of store or mirror first; then holdfast fence status, and holdfast fence accept-loss. docs/runbooks/fence.md"},
 	Forked:       {"%s and the store have different data under one number", "compare them with holdfast fence diff, then decide with holdfast fence adopt. Both are kept. docs/runbooks/fence.md"},
-	Mending:      {"a damaged part of the store is being repaired", "wait; it takes moments, and its other data is safe in the mirrors"},
-	Unmended:     {"its rows in the store are damaged and could not be repaired", "wait; the whole store is made anew from the mirrors within the hour. docs/runbooks/scrub.md"},
-	Rewritten:    {"a scrub found what cannot be true", "keep every disk as it is and read the report in DIR/incidents. docs/runbooks/scrub.md"},
+	Mending:      {"a damaged part of the store is being repaired", "wait; it goes on by itself. See incidents/ and docs/runbooks/scrub.md"},
+	Unmended:     {"its rows in the store are damaged and could not be repaired in place", "keep every disk as it is; the store is made anew from the mirrors within the hour if they have everything. docs/runbooks/scrub.md"},
 	Unreadable:   {"%s promises changes that cannot be read back", "keep every disk as it is; look for another copy of that mirror first. Then holdfast fence accept-loss. docs/runbooks/fence.md"},
 }
 

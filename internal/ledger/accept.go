@@ -15,9 +15,10 @@ import (
 // Loss is what is known to be lost of one account, and what is there. It is for the operator who decides.
 type Loss struct {
 	Account   holdfast.AccountID `json:"account"`
-	Closed    bool               `json:"closed"` // by a loss; false: there is nothing to accept
-	Epoch     holdfast.Epoch     `json:"epoch"`  // of what is there
-	Head      holdfast.Seq       `json:"head"`   // the last change that is there
+	Closed    bool               `json:"closed"`         // by a loss; false: there is nothing to accept
+	Fork      bool               `json:"fork,omitempty"` // closed because two copies differ: AdoptHistory
+	Epoch     holdfast.Epoch     `json:"epoch"`          // of what is there
+	Head      holdfast.Seq       `json:"head"`           // the last change that is there
 	HeadTime  time.Time          `json:"head_time"`
 	Common    holdfast.Seq       `json:"common"` // up to which, as far as is known, lost and present history are one
 	Witnesses []LossWitness      `json:"witnesses"`
@@ -63,7 +64,8 @@ func (l *Ledger) Loss(ctx context.Context, a holdfast.AccountID) (*Loss, error) 
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("look at account %d: %w", a, err)
 	}
-	loss.Closed = closed && c.Code != fence.Forked
+	loss.Fork = closed && c.Code == fence.Forked
+	loss.Closed = closed && !loss.Fork
 	return loss, nil
 }
 
@@ -136,7 +138,7 @@ func (p *proof) acceptLosses(ctx context.Context) error {
 		if err := p.lowerTo(ctx, a); err != nil {
 			return err
 		}
-		if err := p.ledger.step("accept", func() error { return p.beginEpoch(ctx, a, c.witnesses) }); err != nil {
+		if err := p.ledger.step("accept", func() error { return p.beginEpoch(ctx, a, c.witnesses, store.Newest) }); err != nil {
 			return storeError("begin an epoch", err)
 		}
 		wrote = true
@@ -151,12 +153,12 @@ func (p *proof) acceptLosses(ctx context.Context) error {
 
 // beginEpoch writes the change that accepts what the witnesses know as lost. It is as durable as any other
 // when the proof is done: the tail is shipped to every mirror before the fence opens.
-func (p *proof) beginEpoch(ctx context.Context, a holdfast.AccountID, ws []fence.Witness) error {
+func (p *proof) beginEpoch(ctx context.Context, a holdfast.AccountID, ws []fence.Witness, common holdfast.Seq) error {
 	tx, err := p.session.db.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	loss, err := p.raiseEpoch(tx, a, ws)
+	loss, err := p.raiseEpoch(tx, a, ws, common)
 	if err == nil {
 		err = tx.Commit()
 	}
@@ -168,18 +170,25 @@ func (p *proof) beginEpoch(ctx context.Context, a holdfast.AccountID, ws []fence
 	return nil
 }
 
-// raiseEpoch applies the change that begins the next epoch of an account.
-func (p *proof) raiseEpoch(tx *store.Tx, a holdfast.AccountID, ws []fence.Witness) (*Loss, error) {
+// raiseEpoch applies the change that begins the next epoch of an account: above that of everything anybody
+// knows. common is a bound for where the lost history parted from this one.
+func (p *proof) raiseEpoch(tx *store.Tx, a holdfast.AccountID, ws []fence.Witness, common holdfast.Seq) (*Loss, error) {
 	loss, err := lossOf(tx.Reader, a, ws)
 	if err != nil {
 		return nil, err
 	}
+	loss.Common = min(loss.Common, common)
 	head, err := tx.Head(a)
 	if err != nil {
 		return nil, err
 	}
 	epoch := max(head.Epoch, 1)
 	rec := &frame.Loss{Common: loss.Common}
+	for _, w := range p.witnesses() {
+		if w.Account == a {
+			epoch = max(epoch, w.Epoch)
+		}
+	}
 	for _, w := range ws {
 		epoch = max(epoch, w.Epoch)
 		rec.Witnesses = append(rec.Witnesses, frame.LossWitness{Epoch: w.Epoch, Seq: w.Seq, Prefix: w.Prefix, Source: w.Source})

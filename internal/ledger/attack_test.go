@@ -528,7 +528,7 @@ func TestDamagedStoreThatCannotBeRebuilt(t *testing.T) {
 	})
 	until(t, "the rest is served", func() bool {
 		_, err := r.get("a")
-		return errors.Is(err, holdfast.ErrCorrupt) && r.rebuiltLately() && r.Status().State == "open"
+		return errors.Is(err, holdfast.ErrCorrupt) && r.rebuiltLately() && r.Status().State == "open" && r.Status().Scrub.Unhealed > 0 && !r.Status().Scrub.Asked
 	})
 	term := r.Status().Term
 	for range 20 {

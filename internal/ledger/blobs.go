@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -170,6 +171,12 @@ func (l *Ledger) healBlob(ctx context.Context, a holdfast.AccountID, b frame.Blo
 			continue
 		}
 		l.log.Warn("blob healed from mirror", "account", a.String(), "blob", b.Hash.String(), "mirror", m.Name())
+		n := &notice{copyName: storeCopy, part: partBlobs, blobs: 1}
+		n.damage = []string{fmt.Sprintf("a reader of body %s of account %d found it missing or damaged in the store (%s)", b.Hash, a, l.now().UTC().Format(time.RFC3339Nano))}
+		n.did = []string{"it was written again from mirror " + m.Name()}
+		if err := l.scrub.conclude(n); err != nil {
+			l.log.Error("write incident report", "err", err) // the body itself is healed
+		}
 		return nil
 	}
 	return err

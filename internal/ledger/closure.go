@@ -13,7 +13,6 @@ import (
 type closure struct {
 	fence.Reason
 	witnesses []fence.Witness // that know what no copy has
-	forks     []*forkState    // what settle found of each copy that differs
 }
 
 // lossBy is the closure for which one witness is enough.
@@ -66,4 +65,40 @@ func (l *Ledger) tellClosed(a holdfast.AccountID, c closure) {
 		Kind: EventAccount, Account: a, Bad: true, Todo: c.Todo(),
 		Text: fmt.Sprintf("Account %d is closed: %s. Its devices are told to wait and keep what they have; the other accounts are served.", a, c.Full()),
 	})
+}
+
+// AccountFence is the fence of one account.
+type AccountFence struct {
+	Account   holdfast.AccountID `json:"account"`
+	State     string             `json:"state"` // that of the server, or closed
+	Epoch     holdfast.Epoch     `json:"epoch"` // of the durable head; above 1: a loss was accepted
+	Head      holdfast.Seq       `json:"head"`  // durable; 0 if not known
+	Code      string             `json:"code,omitempty"`
+	Reason    string             `json:"reason,omitempty"`
+	Detail    string             `json:"detail,omitempty"`
+	Todo      string             `json:"todo,omitempty"`
+	Witnesses []LossWitness      `json:"witnesses,omitempty"` // that keep it closed
+}
+
+// AccountFences returns the fences of all accounts that are known, by number.
+func (l *Ledger) AccountFences() []AccountFence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	all := map[holdfast.AccountID]AccountFence{}
+	for a, h := range l.heads {
+		all[a] = AccountFence{Account: a, State: l.state.String(), Epoch: h.Epoch, Head: h.Head.Seq}
+	}
+	for a, c := range l.shut {
+		f := all[a]
+		f.Account, f.State, f.Code, f.Reason, f.Detail, f.Todo = a, fence.Closed.String(), string(c.Code), c.String(), c.Detail, c.Todo()
+		for _, w := range c.witnesses {
+			f.Witnesses = append(f.Witnesses, LossWitness{Source: w.Source, Epoch: w.Epoch, Seq: w.Seq, Hash: fmt.Sprintf("%x", w.Prefix)})
+		}
+		all[a] = f
+	}
+	var out []AccountFence
+	for _, a := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[a])
+	}
+	return out
 }

@@ -20,6 +20,7 @@ var errClaimDamaged = errors.New("the newest claim cannot be read")
 type decision struct {
 	adopt string // the copy whose history goes on: "store" or a mirror's name; empty: accept the loss
 	err   error  // why it was not carried out; set by the proof
+	did   bool   // it was; set by the proof
 	done  chan error
 }
 
@@ -76,7 +77,7 @@ func (l *Ledger) awaitTakeOver(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-l.ordered:
+	case <-l.overtake:
 		l.force = true
 		return true
 	}
@@ -94,7 +95,7 @@ func (l *Ledger) TakeOver(ctx context.Context) error {
 		return fmt.Errorf("nobody else has claimed the mirrors, there is nothing to take over: %w", holdfast.ErrInvalid)
 	}
 	select {
-	case l.ordered <- struct{}{}:
+	case l.overtake <- struct{}{}:
 	default: // asked already
 	}
 	select {

@@ -34,6 +34,7 @@ func (h *hanging) FreeBytes(name string) (int64, error) {
 func TestStatusOfHangingDisk(t *testing.T) {
 	h := &hanging{durable.Disk, "/mnt/nas", make(chan struct{}), make(chan struct{}, 100)}
 	l := &Ledger{cfg: Config{FS: h, Dir: "/data"}.withDefaults(), info: []MirrorStatus{{Name: "nas", Path: "/mnt/nas", State: "complete"}, {Name: "usb", Path: "/mnt/usb", State: "complete"}}}
+	l.scrub = newScrubber(l)
 	for range 5 {
 		s := l.Status()
 		if nas := s.Mirrors[0]; nas.FreeBytes != -1 || nas.Silent <= 0 || nas.Complete() {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -128,7 +129,12 @@ func (s *session) guardChange(tx *store.Tx, r *request, c *frame.Change, b *batc
 		s.guard = newGuard(s)
 	}
 	found, err := s.guard.judge(tx, c)
-	if err != nil {
+	switch {
+	case errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal):
+		// The history is damaged, not this change: it goes on, and the account is proven and repaired as after any read.
+		err = s.ledger.readFailed(c.Account, fmt.Errorf("count what was taken away: %w", err))
+		s.ledger.log.Error("the mass-change guard cannot read the history", "account", c.Account.String(), "err", err)
+	case err != nil:
 		return fmt.Errorf("count what device %d took away: %w", c.Device, err)
 	}
 	for i := range found {

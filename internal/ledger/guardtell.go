@@ -130,10 +130,10 @@ func (l *Ledger) tellIncidents(b *batch) {
 
 // noteTold remembers that a person heard of a snapshot. The caller holds mu.
 func (l *Ledger) noteTold(record string) {
-	if l.told == nil || len(l.told) > 10_000 {
-		l.told = map[string]bool{}
+	if l.heard == nil || len(l.heard) > 10_000 {
+		l.heard = map[string]bool{}
 	}
-	l.told[record] = true
+	l.heard[record] = true
 }
 
 // tellUntold emits the events of snapshots that were named just before this session and of which this
@@ -173,7 +173,7 @@ func (l *Ledger) tellUntold(ctx context.Context) {
 	for _, s := range found {
 		record := snapshotRecord(s.Account, s.Name)
 		l.mu.Lock()
-		known := l.told[record]
+		known := l.heard[record]
 		l.noteTold(record)
 		l.mu.Unlock()
 		if !known {

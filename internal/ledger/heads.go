@@ -29,6 +29,7 @@ type headFile struct {
 	Written  time.Time       `json:"written"`
 	Heads    []headFileEntry `json:"heads"`
 	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
+	Doubted  []string        `json:"doubted,omitempty"` // mirrors that gave what is false, and were not refilled yet
 	Members  []member        `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
 }
 
@@ -169,6 +170,7 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	for _, w := range l.tokens {
 		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix), w.Found, w.Device})
 	}
+	f.Doubted = slices.Sorted(maps.Keys(l.doubted))
 	l.headsDue = false
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
@@ -188,6 +190,26 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 		l.mu.Unlock()
 	}
 	return err
+}
+
+// keepDoubt writes at once that a mirror gave what is false: after a crash it is still to be read whole.
+func (l *Ledger) keepDoubt(name string) error {
+	l.headsMu.Lock()
+	defer l.headsMu.Unlock()
+	l.mu.Lock()
+	known := l.doubted[name]
+	l.doubted[name], l.headsDue = true, true
+	doubted := slices.Sorted(maps.Keys(l.doubted))
+	l.mu.Unlock()
+	if known {
+		return nil
+	}
+	f, err := readHeadFile(l.cfg)
+	if err != nil {
+		return err
+	}
+	f.Doubted = doubted
+	return l.replaceHeadFile(f, false)
 }
 
 // replaceHeadFile writes DIR/heads. Of accounts that are closed it keeps what the file knew before.

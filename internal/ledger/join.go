@@ -69,7 +69,7 @@ type joinWait struct {
 func (s *session) tryJoin(ctx context.Context, at place) {
 	l := s.ledger
 	w := l.joinWait[at.Name]
-	if time.Now().Before(w.next) || s.ledger.cfg.Unfenced {
+	if time.Now().Before(w.next) {
 		return
 	}
 	j := &join{session: s, at: at}
@@ -78,7 +78,7 @@ func (s *session) tryJoin(ctx context.Context, at place) {
 		j.abandon()
 	}
 	switch {
-	case err == nil:
+	case err == nil || j.live:
 		delete(l.joinWait, at.Name)
 		return
 	case ctx.Err() != nil:
@@ -87,7 +87,7 @@ func (s *session) tryJoin(ctx context.Context, at place) {
 		s.do(func() error { return fmt.Errorf("mirror %s joins: %w", at.Name, errAgain) })
 		return
 	case j.began:
-		w.pause = min(max(2*w.pause, 4*time.Second), joinPauseMax)
+		w.pause = min(max(2*w.pause, joinEvery), joinPauseMax)
 		w.next = time.Now().Add(w.pause)
 		l.joinWait[at.Name] = w
 	}
@@ -119,6 +119,7 @@ type join struct {
 	log     *mirror.Log
 	heads   map[holdfast.AccountID]holdfast.AccountHead // what it has by now
 	skip    map[holdfast.AccountID]bool                 // closed accounts of which it has something else
+	live    bool                                        // it is the session's
 	began   bool                                        // something was written to it
 	copied  uint64
 	missing int // bodies that no copy has
@@ -138,7 +139,7 @@ func (j *join) run(ctx context.Context) error {
 		{"join copy", func(ctx context.Context) error { return j.copyAll(ctx) }},
 		{"join finish", j.finish},
 	} {
-		if err := j.session.ledger.step(step.name, func() error { return step.do(ctx) }); err != nil {
+		if err := j.session.ledger.faulty(step.name, func() error { return step.do(ctx) }); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -148,8 +149,11 @@ func (j *join) run(ctx context.Context) error {
 	return nil
 }
 
-// abandon closes what a failed attempt opened.
+// abandon closes what a failed attempt opened. What has joined is the session's.
 func (j *join) abandon() {
+	if j.live {
+		return
+	}
 	if j.log != nil {
 		if err := j.log.Close(); err != nil {
 			j.session.ledger.log.Warn("close log", "mirror", j.at.Name, "err", err)
@@ -184,7 +188,12 @@ func (j *join) open(ctx context.Context) (err error) {
 		return err
 	}
 	last := claims[len(claims)-1]
-	if strings.Contains(last.Note, l.instance) {
+	switch {
+	case !strings.Contains(last.Note, l.instance):
+	case last.Term.Number >= j.session.term.Number && last.Term != j.session.term:
+		l.floor = max(l.floor, last.Term.Number) // an attempt that claimed this mirror and not the others
+		return fmt.Errorf("term %d is claimed in it already: %w", last.Term.Number, errAgain)
+	default:
 		return nil
 	}
 	err = fmt.Errorf("term %d was claimed by %s (process %d, %s): %w", last.Term.Number, last.Host, last.PID,
@@ -215,7 +224,7 @@ func (j *join) start(ctx context.Context) error {
 	if err := j.judgeTold(ctx, rec); err != nil {
 		return err
 	}
-	common := commonWith{ledger: l, db: j.session.db, shut: shut, whole: incomplete(rec) || l.doubted[j.at.Name]}
+	common := commonWith{ledger: l, db: j.session.db, shut: shut, whole: incomplete(rec) || l.doubts(j.at.Name)}
 	low, err := common.heads(ctx, j.m, rec)
 	if err != nil {
 		return err
@@ -442,6 +451,7 @@ func (j *join) joined(members []member) []member {
 // add puts the mirror among those that every batch goes to, and takes out the one that it replaces.
 func (s *session) add(j *join) {
 	l := s.ledger
+	j.live = true
 	s.mu.Lock()
 	s.mirrors = append(slices.Clone(s.mirrors), j.m)
 	s.buckets = append(slices.Clone(s.buckets), j.b)
@@ -455,6 +465,7 @@ func (s *session) add(j *join) {
 	s.publishLive()
 	l.mu.Lock()
 	delete(l.failing, strings.TrimSuffix(j.at.Name, oldSuffix))
+	delete(l.doubted, j.m.Name()) // all of it was read, and filled
 	l.mu.Unlock()
 	l.noteJoined(j)
 }

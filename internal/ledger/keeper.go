@@ -46,7 +46,7 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
-				s.told()
+				s.decided()
 				l.tellUntold(ctx)
 				err = s.serve(ctx)
 				l.endSession(s, err)
@@ -55,10 +55,14 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				}
 			}
 		}
+		if !served && !errors.Is(err, errAgain) && l.takeOver.failed(err) {
+			l.setState(fence.Closed, whyOf(err))
+			break // a restore that did not open is for its person to try again
+		}
 		l.noteDamage(err)
 		without := l.leaveOut(err)
-		if !l.survive(ctx, err) || l.takeOver.failed(err) && !served {
-			return // a restore that did not open is for its person to try again
+		if !l.survive(ctx, err) {
+			return
 		}
 		if without || errors.Is(err, errAgain) || l.useReserve(err) || errors.Is(err, errDecision) && served {
 			continue
@@ -101,7 +105,9 @@ func (l *Ledger) noteDamage(err error) {
 	}
 	var inMirror *mirrorError
 	if errors.As(err, &inMirror) && inMirror.name != "" && errors.Is(err, holdfast.ErrCorrupt) {
-		l.doubted[inMirror.name] = true
+		if err := l.keepDoubt(inMirror.name); err != nil {
+			l.log.Error("keep that a mirror is damaged", "mirror", inMirror.name, "err", err)
+		}
 	}
 }
 
@@ -237,6 +243,9 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 		l.shutFor(w)
 	}
 	l.positions, l.buckets, l.paths = s.positions(), s.buckets, s.paths
+	for _, m := range s.mirrors { // each was read whole and refilled if there was a doubt
+		delete(l.doubted, m.Name())
+	}
 	known := l.heads
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {

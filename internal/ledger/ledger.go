@@ -69,9 +69,9 @@ type Config struct {
 
 	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
-	// Unfenced shows what a server without a fence does with a lost store: it goes on with what
-	// last night's backup held and tells the devices so. Only internal/demo sets it, on its own
-	// temporary server; no configuration leads here.
+	// Unfenced answers a sync token that proves a loss as other servers do: unknown, start over. Nothing
+	// else differs. Only internal/demo sets it, on its own temporary server over files of last night, to
+	// show what phones do then; no configuration leads here.
 	Unfenced bool
 }
 
@@ -111,7 +111,7 @@ type Ledger struct {
 	scrub    *scrubber
 	jobs     chan *job     // for the committer, between two batches
 	alarm    chan error    // what a reader or the watch saw: the store or a claim may be false
-	ordered  chan struct{} // has one item when an operator says that the other server is dead
+	overtake chan struct{} // has one item when an operator says that the other server is dead
 
 	takeOver *takeOver // not nil: an operator's word that these mirrors may be claimed from another
 
@@ -119,8 +119,8 @@ type Ledger struct {
 	unused   holdfast.Term       // claimed in every mirror, no log of it begun
 	begun    int                 // logs begun since the fence was open last
 	suspect  error               // what the store gave was false: it is to be made anew from the mirrors
-	doubted  map[string]bool     // mirrors that gave what is false
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
+	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
 	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
@@ -141,6 +141,7 @@ type Ledger struct {
 	heads      map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut       map[holdfast.AccountID]closure              // accounts whose own fence is closed, and why
 	lost       map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	doubted    map[string]bool                             // mirrors that gave what is false and were not refilled since
 	tokens     []fence.Witness                             // sync tokens that proved a loss
 	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
 	watchers   map[holdfast.AccountID]map[*Watcher]struct{}
@@ -152,7 +153,7 @@ type Ledger struct {
 	foreigners map[foreignDevice]ForeignStatus
 	conflicts  int // times that another server owned the mirrors
 	headsDue   bool
-	told       map[string]bool // records of snapshots of which a person heard from this process
+	heard      map[string]bool // records of snapshots of which a person heard from this process
 
 	mirrorsAt    []MirrorConfig // the configured mirrors
 	rules        rules
@@ -246,14 +247,18 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
-		headsMu: newLock(), watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
-		takeOver: t, ordered: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
+		headsMu:  newLock(),
+		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
+		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1),
 	}
 	l.fault = cfg.hooks.fault
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
+	}
+	for _, name := range hf.Doubted {
+		l.doubted[name] = true
 	}
 	l.scrub = newScrubber(l)
 	go l.keep(kctx)
@@ -299,6 +304,11 @@ func (l *Ledger) Fatal() <-chan error { return l.fatal }
 func (l *Ledger) step(name string, do func() error) error {
 	defer l.observe(name, time.Now())
 	defer l.under.begin(name)()
+	return l.faulty(name, do)
+}
+
+// faulty runs one durable step that is not of the write path.
+func (l *Ledger) faulty(name string, do func() error) error {
 	if l.fault == nil {
 		return do()
 	}

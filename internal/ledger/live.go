@@ -242,14 +242,13 @@ func (p *proof) lowerBehind(ctx context.Context) error {
 		if c.grade == complete {
 			continue
 		}
-		common := commonWith{ledger: p.ledger, db: p.session.db, shut: p.shut, whole: incomplete(p.recovered[i]) || p.ledger.doubted[c.Name]}
+		common := commonWith{ledger: p.ledger, db: p.session.db, shut: p.shut, whole: incomplete(p.recovered[i]) || p.ledger.doubts(c.Name)}
 		low, err := common.heads(ctx, c.m, p.recovered[i])
 		if err != nil {
 			return err
 		}
 		p.recovered[i] = low
 		p.report.stray(c.Name, common.stray)
-		delete(p.ledger.doubted, c.Name)
 	}
 	return nil
 }
@@ -285,13 +284,7 @@ func (p *proof) noteOld() {
 // settleMembers writes which mirrors are complete from now on. It is durable before anything is acknowledged
 // without one that was left out.
 func (p *proof) settleMembers() error {
-	if p.ledger.cfg.Unfenced {
-		return nil
-	}
-	if err := p.ledger.saveMembers(p.settled); err != nil {
-		return err
-	}
-	return nil
+	return p.ledger.saveMembers(p.settled)
 }
 
 func (p *proof) settled(members []member) []member {

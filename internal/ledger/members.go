@@ -61,7 +61,7 @@ func memberByName(members []member, name string) *member {
 // and only then does the ledger go by it. After an error the file may say either; the session then ends, and
 // the next proof writes it again before anything is acknowledged.
 func (l *Ledger) saveMembers(edit func([]member) []member) error {
-	return l.step("members", func() error {
+	return l.faulty("members", func() error {
 		l.headsMu.Lock()
 		defer l.headsMu.Unlock()
 		l.mu.RLock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast"
 	"holdfast/internal/bucket/dir"
@@ -24,7 +25,7 @@ const (
 // A directory that has nothing but such a mirror's marker is taken as it is: an attempt before was
 // interrupted. ErrExists: there is something in it.
 func (l *Ledger) CreateMirror(ctx context.Context, c MirrorConfig) (id string, err error) {
-	err = l.step("create mirror", func() error {
+	err = l.faulty("create mirror", func() error {
 		err := createMirror(ctx, l.cfg, c)
 		if err != nil && !errors.Is(err, holdfast.ErrExists) {
 			return err
@@ -103,6 +104,14 @@ func (l *Ledger) ReplaceMirror(c MirrorConfig, id string, giveUp bool, save func
 			l.mirrorsAt[i] = c
 		}
 	}
+	now := l.infoOf(place{MirrorConfig: c})
+	was := *now
+	now.ID, now.Path, now.State = id, c.Path, "joining: not yet begun"
+	now.count(false, l)
+	if was.Path != c.Path { // shown until the new one counts
+		was.Name += oldSuffix
+		l.info = append(slices.DeleteFunc(l.info, func(s MirrorStatus) bool { return s.Name == was.Name }), was)
+	}
 	l.mu.Unlock()
 	l.wake()
 	return nil
@@ -170,6 +179,10 @@ func (l *Ledger) RemoveMirror(name string) error {
 		forget()
 		s.drop(id)
 		s.publishLive()
+		live, _ := s.live()
+		if err := tellMembers(context.Background(), live, l.memberList()); err != nil {
+			l.log.Warn("tell the mirrors that one was taken out; the next start does", "err", err)
+		}
 		return nil
 	}) {
 		if err = remove(); err == nil {
@@ -262,6 +275,11 @@ func (l *Ledger) noteLive(p *proof) {
 			out = append(out, fmt.Sprintf("mirror %s was left out: %s", m.Name, s.State))
 		}
 	}
+	l.info = slices.DeleteFunc(l.info, func(s MirrorStatus) bool { // it was replaced
+		name, old := strings.CutSuffix(s.Name, oldSuffix)
+		m := memberByName(l.members, name)
+		return old && (m == nil || m.ReplacedBy == "")
+	})
 	l.mu.Unlock()
 	for _, text := range out {
 		todo := "bring it back; it gets what it lacks and joins by itself. docs/runbooks/mirror.md"

@@ -32,6 +32,7 @@ type proof struct {
 	shut      map[holdfast.AccountID]closure
 	decisions map[holdfast.AccountID]*decision // taken from the ledger
 	heads     *headFile
+	known     []fence.Witness                             // see witnesses
 	tokens    int                                         // of the ledger's that were judged
 	lost      map[holdfast.AccountID]holdfast.AccountHead // of accounts that end before a witness
 	report    report
@@ -67,7 +68,7 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 		p.answer(err)
 		return nil, err
 	}
-	p.session.told = func() { p.answer(nil) }
+	p.session.decided = func() { p.answer(nil) }
 	return p.session, nil
 }
 
@@ -102,9 +103,6 @@ func (p *proof) claimAndRead(ctx context.Context) error {
 func (p *proof) equalise(ctx context.Context) error {
 	if err := p.compare(ctx); err != nil {
 		return err
-	}
-	if p.unfenced() {
-		return p.open(ctx)
 	}
 	if err := p.judgeTold(ctx); err != nil {
 		return err
@@ -143,15 +141,6 @@ func (p *proof) equalise(ctx context.Context) error {
 		return err
 	}
 	return p.open(ctx)
-}
-
-// unfenced forgets the mirrors after a loss, as a server does that has none (Config.Unfenced).
-func (p *proof) unfenced() bool {
-	if !p.ledger.cfg.Unfenced || p.report.storeProblem == nil {
-		return false
-	}
-	p.session.mirrors = nil
-	return true
 }
 
 // open is the last look at the claims (W3), then the session is the ledger's.
@@ -243,9 +232,9 @@ func (p *proof) claim(ctx context.Context) error {
 
 // newest returns the highest term that a mirror or DIR/heads knows, unless it is of another data directory.
 func (p *proof) newest(ctx context.Context) (uint64, error) {
-	var newest uint64
+	newest := p.ledger.floor
 	if t, err := holdfast.ParseTerm(p.heads.Term); err == nil {
-		newest = t.Number // a mirror that is older than it has its claims filled up
+		newest = max(newest, t.Number) // a mirror that is older than it has its claims filled up
 	}
 	look := func(name string, claims []mirror.Claim) error {
 		if len(claims) == 0 {
@@ -510,6 +499,26 @@ func (p *proof) hashAt(ctx context.Context, a holdfast.AccountID, s holdfast.Seq
 // judgeWitnesses asks everything outside store and mirrors that knows a head. An account whose
 // witness knows more than all copies has lost acknowledged data: its fence stays closed.
 func (p *proof) judgeWitnesses(ctx context.Context) error {
+	for _, w := range p.witnesses() {
+		v, err := w.Judge(p.store[w.Account], func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, w.Account, s) })
+		if err != nil {
+			return storeError("judge witness", err)
+		}
+		if v != fence.Equal {
+			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
+			p.prove(w)
+			p.report.lost = append(p.report.lost, w)
+			p.remember(w)
+		}
+	}
+	return nil
+}
+
+// witnesses returns everything outside store and mirrors that knows a head, as it was when the proof first asked.
+func (p *proof) witnesses() []fence.Witness {
+	if p.known != nil {
+		return p.known
+	}
 	tokens := p.ledger.tokenWitnesses()
 	p.tokens = len(tokens)
 	all := append(p.heads.witnesses(), tokens...)
@@ -523,19 +532,8 @@ func (p *proof) judgeWitnesses(ctx context.Context) error {
 			all = append(all, witnessOf(h, "mirror "+p.session.mirrors[i].Name()))
 		}
 	}
-	for _, w := range all {
-		v, err := w.Judge(p.store[w.Account], func(s holdfast.Seq) (holdfast.Hash, error) { return p.hashAt(ctx, w.Account, s) })
-		if err != nil {
-			return storeError("judge witness", err)
-		}
-		if v != fence.Equal {
-			p.close(w.Account, fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d; store and mirrors end at %d", w.Seq, p.store[w.Account].Head.Seq)})
-			p.prove(w)
-			p.report.lost = append(p.report.lost, w)
-			p.remember(w)
-		}
-	}
-	return nil
+	p.known = all
+	return all
 }
 
 // ownWitnesses is what this process itself has acknowledged, or knew to be lost, before this proof.

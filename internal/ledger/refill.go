@@ -36,7 +36,7 @@ func (p *proof) shipTails(ctx context.Context) error {
 					return err
 				}
 				if errors.Is(err, holdfast.ErrCorrupt) && !errors.Is(err, holdfast.ErrFatal) { // F8: it concerns nobody else
-					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "the store", Detail: fmt.Sprintf("mirror %s lacks changes from %d on, and the store does not give them: %s", m.Name(), from+holdfast.Seq(n), err)})
+					p.close(a, fence.Reason{Code: fence.Unreadable, Subject: "mirror " + m.Name(), Detail: fmt.Sprintf("from change %d on, nor does the store give them: %s", from+holdfast.Seq(n), err)})
 					continue
 				}
 				return storeError("read tail", err)
@@ -128,7 +128,7 @@ func (p *proof) shipBlob(ctx context.Context, m *mirror.Mirror, a holdfast.Accou
 func (p *proof) lowerDamaged(ctx context.Context) error {
 	for i, rec := range p.recovered {
 		m := p.session.mirrors[i]
-		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubted[m.Name()] {
+		if p.chosen[i].grade != complete || !incomplete(rec) && !p.ledger.doubts(m.Name()) {
 			continue
 		}
 		p.ledger.log.Warn("mirror is damaged: reading all of it", "mirror", m.Name())
@@ -147,9 +147,15 @@ func (p *proof) lowerDamaged(ctx context.Context) error {
 			}
 		}
 		p.recovered[i] = &low
-		delete(p.ledger.doubted, m.Name())
 	}
 	return nil
+}
+
+// doubts reports whether a mirror gave what is false and was not refilled since.
+func (l *Ledger) doubts(name string) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.doubted[name]
 }
 
 // readWhole returns the heads that a mirror can be replayed to, verified from the first change on.

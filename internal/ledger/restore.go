@@ -72,6 +72,9 @@ func (l *Ledger) claimNote() string {
 	if l.takeOver.allowed() {
 		note += "; " + l.takeOver.note
 	}
+	if l.force {
+		note += "; taken over by an operator's word"
+	}
 	return note
 }
 

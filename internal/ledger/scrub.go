@@ -114,9 +114,22 @@ func (s *scrubber) lane(ctx context.Context, lane int) {
 		s.ended(p, err)
 		if err != nil && ctx.Err() == nil {
 			s.l.log.Warn("scrub stopped", "copy", p.Copy, "part", p.Part, "err", err)
-			s.idle(ctx, lane, time.Minute)
+			s.rest(ctx, lane)
 		}
 	}
+}
+
+// rest waits after a lap that could not be finished, unless somebody asked for another.
+func (s *scrubber) rest(ctx context.Context, lane int) {
+	for _, p := range s.parts(lane) {
+		s.mu.Lock()
+		_, asked := s.asked[p.name()]
+		s.mu.Unlock()
+		if asked {
+			return
+		}
+	}
+	s.idle(ctx, lane, time.Minute)
 }
 
 // next returns the lap that is due, or how long there is none.
@@ -217,7 +230,7 @@ func (l *Ledger) Scrub(only string, mode ScrubMode) error {
 func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	s.begin(p)
 	for {
-		c, err := s.l.waitCopies(ctx)
+		c, err := s.l.openCopies(ctx)
 		if err != nil {
 			return err
 		}
@@ -233,7 +246,7 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 			s.complete(p)
 			return nil
 		}
-		if errors.Is(err, errWhole) {
+		if errors.Is(err, errReread) {
 			s.again(p)
 			continue
 		}
@@ -243,8 +256,8 @@ func (s *scrubber) lapOf(ctx context.Context, lane int, p *lap) error {
 	}
 }
 
-// errWhole says that a lap found damage that only a reading of everything, at once, can judge.
-var errWhole = errors.New("all is to be read again")
+// errReread says that a lap found damage that only a reading of everything, at once, can judge.
+var errReread = errors.New("all is to be read again")
 
 // again begins a lap anew, as fast as it can.
 func (s *scrubber) again(p *lap) {
@@ -307,17 +320,16 @@ type copies struct {
 	paths   *paths
 }
 
-// waitCopies waits until the fence is open and returns the copies.
-func (l *Ledger) waitCopies(ctx context.Context) (*copies, error) {
+// openCopies waits until the fence is open and returns the copies.
+func (l *Ledger) openCopies(ctx context.Context) (*copies, error) {
 	for {
 		l.mu.RLock()
 		state, changed := l.state, l.changed
 		c := &copies{term: l.term, db: l.db, paths: l.paths}
-		if l.session != nil {
-			c.mirrors, c.logs = l.session.live()
-		}
+		ss := l.session
 		l.mu.RUnlock()
-		if state == fence.Open && c.db != nil && l.session != nil {
+		if state == fence.Open && c.db != nil && ss != nil {
+			c.mirrors, c.logs = ss.live()
 			return c, nil
 		}
 		select {

@@ -62,6 +62,9 @@ func (s *scrubber) scrubBlobs(ctx context.Context, p *lap, c *copies, pace *pace
 	return s.conclude(n)
 }
 
+// scrubBuffer is how much of a body is read at once, in bytes.
+const scrubBuffer = 256 << 10
+
 // blobsOf returns a listing of the bodies of one copy, behind a given one.
 func (s *scrubber) blobsOf(ctx context.Context, copyName string, c *copies) (func(after mirror.BlobInfo) iter.Seq2[mirror.BlobInfo, error], error) {
 	if copyName != storeCopy {
@@ -102,7 +105,7 @@ func (s *scrubber) readBlob(ctx context.Context, copyName string, c *copies, b m
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(io.Discard, &pacedReader{ctx, r, pace})
+		_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, &pacedReader{ctx, r, pace}, make([]byte, scrubBuffer))
 		return errors.Join(err, r.Close())
 	}
 	o, err := s.l.blobs.home.Open(ctx, bucket.BlobName(b.Account, b.Blob.Hash))
@@ -113,7 +116,7 @@ func (s *scrubber) readBlob(ctx context.Context, copyName string, c *copies, b m
 		d.DropCache()
 	}
 	sum := sha256.New()
-	_, err = io.Copy(sum, &pacedReader{ctx, io.NewSectionReader(o, 0, o.Size()), pace})
+	_, err = io.CopyBuffer(sum, &pacedReader{ctx, io.NewSectionReader(o, 0, o.Size()), pace}, make([]byte, scrubBuffer))
 	if err == nil && holdfast.Hash(sum.Sum(nil)) != b.Blob.Hash {
 		err = fmt.Errorf("%d bytes with another hash: %w", o.Size(), holdfast.ErrCorrupt)
 	}

@@ -221,7 +221,7 @@ func (w *logWalk) fork(ctx context.Context, n *notice, a holdfast.AccountID, at 
 	}
 	why := fmt.Sprintf("store and mirror %s have different data from change %d on, and neither is damaged", w.lap.Copy, at)
 	n.found(ScrubDamage{Account: a, Seq: at, Text: why})
-	w.s.l.closeAccount(a, why)
+	w.s.l.closeAccount(a, fence.Reason{Code: fence.Forked, Subject: "mirror " + w.lap.Copy, Detail: fmt.Sprintf("from change %d on", at)})
 	return true, nil
 }
 
@@ -329,7 +329,7 @@ func (w *logWalk) refill(ctx context.Context, n *notice, m *mirror.Mirror, a hol
 // refillLog appends frames at or below the heads to the log of a mirror, and proves that it is ours.
 func (l *Ledger) refillLog(ctx context.Context, name string, frames []mirror.Frame) error {
 	return l.step("refill", func() error {
-		c, err := l.waitCopies(ctx)
+		c, err := l.openCopies(ctx)
 		if err != nil {
 			return err
 		}
@@ -352,21 +352,21 @@ func (l *Ledger) refillLog(ctx context.Context, name string, frames []mirror.Fra
 func (l *Ledger) isShut(a holdfast.AccountID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	why, ok := l.shut[a]
-	return ok && why.Code != fence.Mending && why.Code != fence.Unmended
+	c, ok := l.shut[a]
+	return ok && c.Code != fence.Mending && c.Code != fence.Unmended
 }
 
 // closeAccount closes the fence of one account while the others are served.
-func (l *Ledger) closeAccount(a holdfast.AccountID, why string) {
+func (l *Ledger) closeAccount(a holdfast.AccountID, why fence.Reason) {
 	l.mu.Lock()
-	_, was := l.shut[a]
-	c := closure{Reason: fence.Reason{Code: fence.Rewritten, Detail: why}}
-	if !was {
-		l.shut[a] = c
+	if l.shut == nil {
+		l.shut = map[holdfast.AccountID]closure{}
 	}
+	_, was := l.shut[a]
+	l.shut[a] = closure{Reason: why}
 	l.mu.Unlock()
 	if !was {
-		l.log.Error("fence of account closed", "account", a.String(), "reason", c.Full())
-		l.tellClosed(a, c)
+		l.log.Error("fence of account closed", "account", a.String(), "reason", why.Full())
+		l.tellClosed(a, closure{Reason: why})
 	}
 }

@@ -158,8 +158,14 @@ func (l *Ledger) tellScrub(n *notice, now time.Time) error {
 	if len(n.bad) > 0 {
 		what = "scrub-damage"
 	}
-	name := now.Format("20060102T150405.000Z") + "-" + what + "-" + n.copyName + "-" + n.part + ".md"
-	if err := l.putReport(name, n.text(l, now)); err != nil {
+	base := now.Format("20060102T150405.000Z") + "-" + what + "-" + n.copyName + "-" + n.part
+	name := base + ".md"
+	err := l.putReport(name, n.text(l, now))
+	for i := 2; errors.Is(err, holdfast.ErrExists) && i < 1000; i++ { // two in one millisecond
+		name = fmt.Sprintf("%s-%d.md", base, i)
+		err = l.putReport(name, n.text(l, now))
+	}
+	if err != nil {
 		return err
 	}
 	l.log.Error("incident", "report", name, "changes_refilled", n.refilled, "rows_repaired", n.rows, "blobs_healed", n.blobs, "unhealed", len(n.bad))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"holdfast"
 	"holdfast/frame"
@@ -33,7 +34,7 @@ func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer
 	if len(pages) > 0 {
 		n.damage = append(n.damage, fmt.Sprintf("%d pages of the store's file are not what was written, the first is page %d", len(pages), pages[0]))
 		if !thorough {
-			return errWhole
+			return errReread
 		}
 	}
 	bad, err := s.proveAccounts(ctx, n, p, c, pace, thorough)
@@ -78,7 +79,7 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 			continue
 		}
 		if !thorough && s.takeSuspects() {
-			return nil, errWhole
+			return nil, errReread
 		}
 		whole, err := s.proveAccount(ctx, n, c, a, func(b int64) error { return pace.pay(ctx, b) })
 		if err != nil {
@@ -90,7 +91,7 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 		}
 		s.l.closeFor(a, fence.Mending)
 		if !thorough {
-			return nil, errWhole
+			return nil, errReread
 		}
 		bad = append(bad, a)
 	}
@@ -157,7 +158,7 @@ func (s *scrubber) intact(ctx context.Context, c *copies, a holdfast.AccountID) 
 	return c.read(ctx, func(r *store.Reader) error { return r.Intact(a) }) == nil
 }
 
-// closeFor closes the fence of an account that is open, because of damage in the store alone.
+// closeFor closes the fence of an account whose rows in the store are damaged, if it is open.
 func (l *Ledger) closeFor(a holdfast.AccountID, why fence.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -254,6 +255,11 @@ func (l *Ledger) inCommitter(ctx context.Context, do func(s *session) error) err
 // suspect has all rows proven at once: reading or writing an account met damage, which seldom comes alone.
 func (s *scrubber) suspect(a holdfast.AccountID) {
 	s.mu.Lock()
+	lately := s.l.now().Add(-time.Hour)
+	if slices.ContainsFunc(s.state.Damage, func(d ScrubDamage) bool { return d.Part == partRows && d.Account == a && d.At.After(lately) }) {
+		s.mu.Unlock()
+		return // known, and no copy has it whole: reading all rows again would show nothing new
+	}
 	s.suspects[a] = true
 	s.asked[storeCopy+" "+partRows] = ScrubFull
 	s.mu.Unlock()

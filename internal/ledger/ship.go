@@ -28,7 +28,7 @@ type session struct {
 	committed map[holdfast.AccountID]holdfast.AccountHead // owned by the committer
 	spaceAt   time.Time                                   // owned by the committer
 	spaceErr  error
-	told      func() // answers whose decisions the proof carried out
+	decided   func() // answers operators when the fence is open
 	guard     *guard // owned by the committer; nil until something is lost
 }
 
@@ -102,7 +102,7 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 	}
 }
 
-// next waits for requests (idle is false), for a tick (true), or for what ends the session: an error, or ctx. What
+// next waits for requests (idle is false), for a tick or a job (true), or for what ends the session: an error, or ctx. What
 // ends it comes before all else, so that nothing is committed on what is known to be false.
 func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan error) (idle bool, err error) {
 	if ctx.Err() != nil {
@@ -136,7 +136,7 @@ func (s *session) next(ctx context.Context, tick <-chan time.Time, shipped chan 
 		return true, nil
 	case j := <-s.ledger.jobs:
 		j.done <- j.do(s)
-		return false, nil
+		return true, nil
 	case <-s.ledger.queue.ready:
 		return false, nil
 	}
@@ -238,9 +238,6 @@ func (s *session) blobsThere(blobs []ownBlob) error {
 func (s *session) append(frames []mirror.Frame) error {
 	mirrors, logs := s.live()
 	if len(logs) == 0 {
-		if s.ledger.cfg.Unfenced {
-			return nil
-		}
 		return fmt.Errorf("no mirror is live: %w", holdfast.ErrNotDurable)
 	}
 	errs := make([]error, len(logs))

@@ -608,7 +608,7 @@ func (s *sim) judgeAccount(p *proc, a holdfast.AccountID, when string) {
 func (s *sim) settling(p *proc, a holdfast.AccountID) bool {
 	p.l.mu.RLock()
 	defer p.l.mu.RUnlock()
-	if code := p.l.shut[a].Code; code == fence.Forked || code == fence.Unreadable || code == fence.Rewritten {
+	if code := p.l.shut[a].Code; code == fence.Forked || code == fence.Unreadable {
 		s.forks++
 		return true
 	}

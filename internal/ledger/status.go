@@ -122,7 +122,9 @@ func (s *Status) Troubles() []string {
 // Status returns the state of the fence and of every copy. It waits for a disk that hangs for a moment at most.
 func (l *Ledger) Status() Status {
 	s := l.status()
-	s.Scrub = l.scrub.status()
+	if l.scrub != nil { // nil in tests of single parts
+		s.Scrub = l.scrub.status()
+	}
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
@@ -243,11 +245,6 @@ func (l *Ledger) progress(p HealProgress) {
 	if l.takeOver != nil {
 		l.takeOver.progress(p)
 	}
-}
-
-// skipUnfenced is true for what last night's backup, made right after set-up, does not have.
-func (l *Ledger) skipUnfenced(a holdfast.AccountID, s holdfast.Seq) bool {
-	return l.cfg.Unfenced && a != holdfast.Server && s > 1
 }
 
 func instanceID() string {

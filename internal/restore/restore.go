@@ -1,9 +1,11 @@
-// Package restore makes a data directory on a new machine from mirrors alone, when the old one is gone
-// or is to be replaced. It is the takeover of R1, ordered by a person.
+// Package restore is what a person orders to have things back: a data directory on a new machine from
+// mirrors alone (Look, Run; the takeover of R1), and the state of an account at a snapshot (Show, Export,
+// Undo).
 //
-// Invariants: nothing in a mirror is removed or overwritten; nothing is claimed before a person has seen
+// Invariants of Run: nothing in a mirror is removed or overwritten; nothing is claimed before a person has seen
 // whose mirrors these are (Look, then Run); a directory whose restore has not finished is taken for a
 // server's by nobody, and Run goes on with it; the server that had the mirrors finds itself fenced.
+// Invariants of Undo: only new changes of the account itself, in bounded steps (L10), never of account 0.
 //
 // Its file on disk: DIR/restore, which is there from the first moment of Run to its last.
 package restore

@@ -161,8 +161,10 @@ func (d *Dir) reach() []string {
 	return out
 }
 
-// unsettled operations say what state they find, instead of waiting for the fence.
-var unsettled = map[string]bool{"status": true, "alert/test": true, "probe/begin": true, "probe/end": true}
+// unsettled are the operations that do not wait until the fence has settled: they say or change what it does.
+var unsettled = map[string]bool{
+	"status": true, "alert/test": true, "probe/begin": true, "probe/end": true, "fence/status": true, "fence/adopt": true,
+}
 
 // Admin returns the handler of all admin operations. It trusts whoever reaches it: the socket's
 // directory lets only the owner in.

@@ -23,6 +23,38 @@ type (
 		Name  string `json:"name,omitempty"`  // of the account; empty: not known while account 0 is closed
 		Error string `json:"error,omitempty"` // why nothing was done
 	}
+	// FenceStatus is the fence in full.
+	FenceStatus struct {
+		Status
+		Fences   []FenceAccount  `json:"fences"`
+		Branches []ledger.Branch `json:"branches,omitempty"`
+	}
+	// FenceAccount is the fence of one account.
+	FenceAccount struct {
+		ledger.AccountFence
+		Name string `json:"name,omitempty"`
+	}
+	// FenceDiff is what the copies of one account have.
+	FenceDiff struct {
+		ledger.Diff
+		Name string `json:"name,omitempty"`
+	}
+	// FenceAdopt is an operator's decision.
+	FenceAdopt struct {
+		Account  string `json:"account,omitempty"`
+		From     string `json:"from,omitempty"` // "store", or a mirror's name
+		TakeOver bool   `json:"take_over,omitempty"`
+	}
+	// FenceExport names a branch and where to write it.
+	FenceExport struct {
+		Branch string `json:"branch"`
+		Dir    string `json:"dir"` // absolute
+	}
+	// FenceExported is what was written.
+	FenceExported struct {
+		Files int    `json:"files"`
+		Error string `json:"error,omitempty"` // what could not be
+	}
 )
 
 // fenceOperations are the operator's verbs for accounts that are closed.
@@ -33,6 +65,37 @@ func (d *Dir) fenceOperations() map[string]operation {
 		}),
 		"fence/accept-loss": op(func(ctx context.Context, in FenceRequest) ([]FenceLoss, error) {
 			return d.eachClosed(ctx, in, d.Ledger.AcceptLoss)
+		}),
+		"fence/status": op(func(ctx context.Context, _ Nothing) (FenceStatus, error) { return d.fenceStatus(ctx) }),
+		"fence/diff": op(func(ctx context.Context, in FenceRequest) (FenceDiff, error) {
+			named := d.accountNames(ctx)
+			a, err := accountOf(named, in.Account)
+			if err != nil {
+				return FenceDiff{}, err
+			}
+			diff, err := d.Ledger.Diff(ctx, a)
+			if err != nil {
+				return FenceDiff{}, err
+			}
+			return FenceDiff{*diff, named[a]}, nil
+		}),
+		"fence/branches": op(func(ctx context.Context, in FenceRequest) ([]ledger.Branch, error) { return d.branches(ctx, in) }),
+		"fence/export": op(func(ctx context.Context, in FenceExport) (FenceExported, error) {
+			n, err := d.Ledger.ExportBranch(ctx, in.Branch, in.Dir)
+			if err != nil && n > 0 {
+				return FenceExported{n, err.Error()}, nil
+			}
+			return FenceExported{Files: n}, err
+		}),
+		"fence/adopt": op(func(ctx context.Context, in FenceAdopt) (Nothing, error) {
+			if in.TakeOver {
+				return Nothing{}, d.Ledger.TakeOver(ctx)
+			}
+			a, err := accountOf(d.accountNames(ctx), in.Account)
+			if err != nil {
+				return Nothing{}, err
+			}
+			return Nothing{}, d.Ledger.AdoptHistory(ctx, a, in.From)
 		}),
 	}
 }
@@ -109,4 +172,34 @@ func accountOf(named map[holdfast.AccountID]string, s string) (holdfast.AccountI
 		return 0, fmt.Errorf("account %q (its number does as well: see holdfast fence status): %w", s, holdfast.ErrNotFound)
 	}
 	return holdfast.AccountID(n), nil
+}
+
+func (d *Dir) fenceStatus(ctx context.Context) (FenceStatus, error) {
+	s := FenceStatus{Status: d.status(ctx)}
+	named := d.accountNames(ctx)
+	for _, f := range d.Ledger.AccountFences() {
+		s.Fences = append(s.Fences, FenceAccount{f, named[f.Account]})
+	}
+	var err error
+	s.Branches, err = d.Ledger.Branches(ctx)
+	return s, err
+}
+
+// branches lists the branches of one account, or all.
+func (d *Dir) branches(ctx context.Context, in FenceRequest) ([]ledger.Branch, error) {
+	all, err := d.Ledger.Branches(ctx)
+	if err != nil || in.Account == "" {
+		return all, err
+	}
+	a, err := accountOf(d.accountNames(ctx), in.Account)
+	if err != nil {
+		return nil, err
+	}
+	out := []ledger.Branch{}
+	for _, b := range all {
+		if b.Account == a || b.Damage != "" {
+			out = append(out, b)
+		}
+	}
+	return out, nil
 }

@@ -47,6 +47,9 @@ func (d *Dir) addMirror(ctx context.Context, in MirrorRequest) (MirrorAnswer, er
 	if err != nil {
 		return MirrorAnswer{}, err
 	}
+	if asked(c, in) { // before a crash, or the same command twice
+		return d.mirrorAnswer(in.Path), nil
+	}
 	at := ledger.MirrorConfig{Name: in.Name, Path: in.Path}
 	if err := d.freePlace(in.Path); err != nil {
 		return MirrorAnswer{}, err
@@ -81,6 +84,9 @@ func (d *Dir) replaceMirror(ctx context.Context, in MirrorRequest) (MirrorAnswer
 	i := slices.IndexFunc(c.Mirrors, func(m config.Mirror) bool { return m.Name == in.Name })
 	if i < 0 {
 		return MirrorAnswer{}, fmt.Errorf("no mirror is called %s: %w", in.Name, holdfast.ErrNotFound)
+	}
+	if asked(c, in) {
+		return d.mirrorAnswer(in.Path), nil
 	}
 	if err := d.freePlace(in.Path); err != nil {
 		return MirrorAnswer{}, err
@@ -157,6 +163,11 @@ func (d *Dir) setPolicy(_ context.Context, in MirrorRequest) (MirrorAnswer, erro
 		return MirrorAnswer{}, err
 	}
 	return d.mirrorAnswer(""), nil
+}
+
+// asked reports whether the settings say already what is asked for.
+func asked(c *config.Config, in MirrorRequest) bool {
+	return slices.Contains(c.Mirrors, config.Mirror{Name: in.Name, Path: in.Path})
 }
 
 // freePlace refuses a place that lies in another copy's.

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -78,14 +76,9 @@ func (s *Store) prove(ctx context.Context, c *conn) error {
 }
 
 // hasSums refuses a database whose pages have no room for checksums: SQLite would use their last bytes.
-func (s *Store) hasSums() (err error) {
-	f, err := s.cfg.FS.OpenFile(filepath.Join(s.cfg.Path, fileName), os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+func (s *Store) hasSums() error {
 	b := make([]byte, 24)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	if _, err := s.pages.ReadAt(b, 0); err != nil {
 		return fmt.Errorf("read the head of %s: %w: %w", fileName, holdfast.ErrCorrupt, err)
 	}
 	if binary.BigEndian.Uint16(b[16:]) != pageSize || b[20] != pageTail {

@@ -62,9 +62,10 @@ type Store struct {
 	near holdfast.Seq // nearSeqs; tests lower it
 
 	db      *sql.DB
-	release []func()   // gives back what SQLite reads and writes through
-	write   chan *conn // holds the one connection that writes, when nobody does
-	read    chan *conn // holds the connections that nobody reads with
+	pages   durable.File // the database file, to read it beside SQLite; open as long as any connection
+	release []func()     // gives back what SQLite reads and writes through
+	write   chan *conn   // holds the one connection that writes, when nobody does
+	read    chan *conn   // holds the connections that nobody reads with
 	check   *checkpointer
 	broken  atomic.Pointer[error] // the first ErrFatal
 	damaged atomic.Bool           // Open met a page that cannot be read
@@ -195,6 +196,10 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if err := s.cfg.fromMedium(name, name+"-wal"); err != nil {
 		return err
 	}
+	// Closing a descriptor of the database drops the locks of all others on POSIX systems: this one is closed last.
+	if s.pages, err = s.cfg.FS.OpenFile(name, os.O_RDONLY, 0); err != nil {
+		return err
+	}
 	uri, release, err := dsn(s.cfg, true)
 	if err != nil {
 		return err
@@ -203,7 +208,7 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if s.db, err = sql.Open("sqlite", uri); err != nil {
 		return sqlError("open database", err)
 	}
-	s.db.SetMaxOpenConns(s.cfg.Readers + 2)
+	s.db.SetMaxOpenConns(s.cfg.Readers + 3) // writer, checkpoints, scrub
 	s.db.SetMaxIdleConns(-1)
 	w, err := connect(ctx, s.db, writerCacheKiB)
 	if err != nil {
@@ -274,6 +279,10 @@ func (s *Store) dropConns() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 		s.db = nil
+	}
+	if s.pages != nil {
+		errs = append(errs, s.pages.Close())
+		s.pages = nil
 	}
 	for _, r := range s.release {
 		r()
