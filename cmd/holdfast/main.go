@@ -37,6 +37,7 @@ type commands struct {
 	Fence    fenceCommand    `cmd:"" help:"Show what the fence lets through, and why."`
 	Alert    alertCommand    `cmd:"" help:"Try the ways by which the server tells people that something is wrong."`
 	Mirror   mirrorCommand   `cmd:"" help:"Change the mirrors; list, read and check one, also without a server."`
+	Witness  witnessCommand  `cmd:"" help:"Keep the newest numbers in a third place, which sees what the copies cannot."`
 	Restore  restoreCommand  `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
 	Scrub    scrubCommand    `cmd:"" help:"Read all copies again and heal what is damaged."`
 	Config   configCommand   `cmd:"" help:"Check and explain the settings."`

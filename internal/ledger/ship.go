@@ -77,7 +77,7 @@ func (s *session) commitAll(ctx context.Context, batches chan<- *batch, shipped 
 			s.ledger.gate("tick")
 			s.ledger.noteSpace(s.room())
 			s.ledger.keepReserve()
-			if err := s.look(ctx); err != nil {
+			if err := errors.Join(s.look(ctx), s.third.linked()); err != nil {
 				return err
 			}
 			continue

@@ -374,6 +374,11 @@ func (f *folding) mend(ctx context.Context, want holdfast.Head, good func(after 
 		if f.v.Broken == 0 && f.v.Head == want {
 			break
 		}
+		if f.v.Broken == 0 && f.v.Head.Seq == want.Seq { // whole, and another history: somebody wrote it
+			if err := f.anew(); err != nil {
+				return replaced, err
+			}
+		}
 		n, err := f.replace(want, good)
 		if err != nil {
 			return replaced, err
@@ -401,6 +406,14 @@ func (f *folding) mend(ctx context.Context, want holdfast.Head, good func(after 
 		}
 	}
 	return replaced, nil
+}
+
+// anew begins the fold again, from nothing.
+func (f *folding) anew() error {
+	f.v = Verdict{Err: fmt.Errorf("the changes are not those of this head: %w", holdfast.ErrCorrupt)}
+	clear(f.tx.accounts)
+	clear(f.tx.members)
+	return f.clear()
 }
 
 // replace writes the good changes from the broken one on, as far as the store's differ.
