@@ -100,6 +100,7 @@ var copyNumbers = []copyNumber{
 		}
 		return max(0, time.Since(*m.Missing).Seconds())
 	}),
+	ofCopy("holdfast_copy_slow_total", "Times since the start that the mirror did not answer within mirror_timeout.", func(_ *ledger.Status, m *ledger.MirrorStatus) float64 { return float64(m.Slow) }),
 	ofCopy("holdfast_copy_same_disk", "1: the mirror shares the store's disk and is no independent copy.", func(_ *ledger.Status, m *ledger.MirrorStatus) float64 { return truth(m.SameDevice) }),
 }
 
