@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/rand"
+	"time"
 
 	"holdfast/internal/store"
 )
@@ -14,6 +15,8 @@ type hooks struct {
 	store  func(cfg *store.Config) // changes how the store is opened
 	fault  func(step string) error // as Ledger.fault, from the first moment on
 	plant  plant
+
+	after func(path string, d time.Duration) <-chan time.Time // makes the timers of what waits for a mirror; nil = package time's
 }
 
 // plant is one bug on purpose: what the models (rules R1-R12) and the fault matrix say must not be done. The
