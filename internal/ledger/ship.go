@@ -220,6 +220,9 @@ func (s *session) ship(b *batch) error {
 // body was stored gets it here.
 func (s *session) blobsThere(blobs []ownBlob) error {
 	mirrors, _ := s.live()
+	if s.ledger.planted(blobLate) {
+		return nil
+	}
 	for _, b := range blobs {
 		for _, m := range mirrors {
 			has, err := m.HasBlob(context.Background(), b.account, b.Blob)

@@ -406,7 +406,7 @@ func (s *sim) ready() []*turn {
 	idle := s.quiet || !s.serves()
 	var out []*turn
 	for _, w := range s.waiting {
-		if w.p == nil && idle && strings.HasPrefix(w.what, "device") || w.p != nil && w.p.parked > s.turns || w.late > s.turns {
+		if w.p == nil && idle && strings.HasPrefix(w.what, "device") || w.p != nil && w.p.parked > s.turns || w.late > s.turns && !s.quiet {
 			continue
 		}
 		out = append(out, w)
@@ -443,8 +443,7 @@ func (s *sim) pass() {
 		return
 	}
 	w := ready[s.rng.IntN(len(ready))]
-	if s.rng.IntN(40) == 0 && len(ready) > 1 {
-		w.late = s.turns + 5 + s.rng.IntN(80)
+	if !s.quiet && len(ready) > 1 && s.dawdles(w) {
 		return
 	}
 	s.mu.Lock()
@@ -452,6 +451,19 @@ func (s *sim) pass() {
 	s.say("%s", w.key())
 	s.mu.Unlock()
 	close(w.c)
+}
+
+// dawdles lets a goroutine sleep for a while; one that is about to acknowledge sometimes for longer than a proof takes.
+func (s *sim) dawdles(w *turn) bool {
+	switch {
+	case w.late > 0:
+		return false // it slept already
+	case w.what == "publish" && s.rng.IntN(8) == 0:
+		w.late = s.turns + 50 + s.rng.IntN(500)
+	case s.rng.IntN(40) == 0:
+		w.late = s.turns + 5 + s.rng.IntN(80)
+	}
+	return w.late > 0
 }
 
 // reap buries the processes that ended by themselves.
