@@ -68,6 +68,7 @@ type sim struct {
 	acks     int
 	looks    int // at the media
 	opens    int
+	opened   int          // boxes, as bits
 	lost     map[int]bool // copies that lost data since a fence was opened last: mirrors, -1 the store
 	losses   int
 	lossy    bool // more was lost than is promised to be survived
@@ -267,7 +268,7 @@ func (s *sim) newProc(b *box) *proc {
 					b[i] = byte(s.draw.Uint32())
 				}
 			},
-			store: tuneStore,
+			store: tuneStore, attempt: s.attempted,
 			fault: func(step string) error { p.gate(step); return nil },
 		},
 	}
@@ -321,6 +322,7 @@ func (p *proc) hears(e Event) {
 	s := p.sim
 	if e.Kind == EventFence && e.State == "open" && !e.Bad && !p.dead.Load() {
 		s.opens++
+		s.opened |= 1 << p.box.no
 		if p.proofAt == s.losses {
 			clear(s.lost)
 		}
@@ -453,12 +455,17 @@ func (s *sim) pass() {
 	close(w.c)
 }
 
-// dawdles lets a goroutine sleep for a while; one that is about to acknowledge sometimes for longer than a proof takes.
+// durableStep says that a goroutine stands between the steps of one write.
+func durableStep(what string) bool {
+	return what == "publish" || strings.HasPrefix(what, "before ") || strings.HasPrefix(what, "after ")
+}
+
+// dawdles lets a goroutine sleep for a while; between the steps of a write sometimes for longer than a proof takes.
 func (s *sim) dawdles(w *turn) bool {
 	switch {
 	case w.late > 0:
 		return false // it slept already
-	case w.what == "publish" && s.rng.IntN(8) == 0:
+	case durableStep(w.what) && s.rng.IntN(25) == 0:
 		w.late = s.turns + 50 + s.rng.IntN(500)
 	case s.rng.IntN(40) == 0:
 		w.late = s.turns + 5 + s.rng.IntN(80)
@@ -482,7 +489,7 @@ func (s *sim) run() {
 	for _, d := range s.devices {
 		go d.run()
 	}
-	lives := 2 + s.rng.IntN(4)
+	lives := 2 + s.rng.IntN(3)
 	for s.life = 0; s.life < lives && s.violated == nil; s.life++ {
 		s.live()
 		s.cut()
