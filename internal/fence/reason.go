@@ -54,7 +54,7 @@ var words = map[Code]struct{ sentence, todo string }{
 	MirrorAbsent: {"mirror %s is absent: it is not mounted, or something else is in its place", "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/mirror.md"},
 	MirrorSlow:   {"mirror %s does not answer in time: its disk, its mount or the network hangs", "look at that disk, at the mount and at the network; it goes on by itself when the mirror answers. A restart does not help. Remove nothing. docs/runbooks/mirror.md"},
 	MirrorFailed: {"mirror %s cannot be used", "look at that disk and at the mount; it goes on by itself when the mirror answers. Remove nothing. docs/runbooks/mirror.md"},
-	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: take the line witness out of holdfast.conf and restart. docs/runbooks/mirror.md"},
+	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: holdfast witness remove. docs/runbooks/witness.md"},
 	Changing:     {"mirrors or their policy are being changed", "wait; it takes moments"},
 	DiskFull:     {"a disk is full or nearly so", "make room on the disk that is full, not in the data or the mirror; it goes on by itself. docs/runbooks/mirror.md"},
 	TakenOver:    {"another server has taken over the mirrors", "leave this one stopped for good: the other one serves now. Only if that one is dead, or was made by mistake: stop it and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md, docs/runbooks/fence.md"},

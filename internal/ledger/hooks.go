@@ -46,6 +46,7 @@ const (
 	absentIsNew         // F2: an absent mirror is taken for a new one
 	healSkips           // L5: a heal leaves an operation out
 	goOn                // a failed sync is not final
+	emptyListing        // F3: the listing of an absent store is empty
 )
 
 func (l *Ledger) planted(p plant) bool { return l.cfg.hooks.plant == p }

@@ -153,6 +153,7 @@ type Ledger struct {
 	macKey     []byte
 	info       []MirrorStatus
 	heals      []HealStatus
+	witnessAt  string         // directory of the head witness; "" = none
 	third      *WitnessStatus // nil: none is configured
 	foreign    int            // sync tokens refused for a wrong MAC or server
 	foreigners map[foreignDevice]ForeignStatus
@@ -257,7 +258,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
-		joinNow: make(chan struct{}, 1),
+		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness,
 	}
 	l.fault = cfg.hooks.fault
 	cfg.bounds.told = l.tellSlow

@@ -113,7 +113,7 @@ func (p *proof) grade(all []*candidate) {
 		id := c.m.ID()
 		own, named := memberByID(p.members, id), memberByName(p.members, c.Name)
 		switch {
-		case len(p.members) == 0, own != nil && own.Behind == 0, p.ledger.honest[id]:
+		case len(p.members) == 0, own != nil && own.Behind == 0, p.ledger.honest[id], p.ledger.planted(absentIsNew):
 			c.grade = complete
 		case own != nil:
 			c.grade = behind

@@ -351,6 +351,23 @@ func (l *Ledger) MirrorReadable(ctx context.Context, name string) error {
 	return fmt.Errorf("mirror %s: %w", name, holdfast.ErrNotFound)
 }
 
+// MirrorThere reports whether a mirror of this server is where the settings have the one of a name, complete
+// or not. ErrAbsent: it is not.
+func (l *Ledger) MirrorThere(ctx context.Context, name string) error {
+	places, _, _ := l.places()
+	for _, at := range places {
+		if at.Name != name {
+			continue
+		}
+		_, b, err := openMirror(ctx, l.cfg, at.MirrorConfig)
+		if err != nil {
+			return err
+		}
+		return b.Close()
+	}
+	return fmt.Errorf("mirror %s: %w", name, holdfast.ErrNotFound)
+}
+
 // copies fills in what Status says of the number of copies. l.mu is held.
 func (s *Status) copies(l *Ledger) {
 	s.Policy = string(l.rules.policy)

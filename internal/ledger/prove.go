@@ -347,6 +347,10 @@ func (p *proof) openStore(ctx context.Context) error {
 		return nil
 	}
 	st, err := store.Open(ctx, storeConfig(l.cfg))
+	if errors.Is(err, holdfast.ErrCorrupt) { // a read that failed once is no reason to give up a store
+		l.log.Warn("open the store once more", "err", err)
+		st, err = store.Open(ctx, storeConfig(l.cfg))
+	}
 	if err == nil && st.Damaged() {
 		if merr := p.mendStore(ctx, st); errors.Is(merr, holdfast.ErrFatal) {
 			return errors.Join(merr, st.Close())

@@ -44,18 +44,16 @@ type weather []int
 func (s *sim) forecast() weather {
 	w := make(weather, len(events))
 	for range 1 + s.rng.IntN(6) {
-		i := s.rng.IntN(len(events))
-		if events[i].name == "beyond" && s.rng.IntN(3) > 0 {
-			continue
-		}
-		w[i] = 80 + s.rng.IntN(1200)
+		w[s.rng.IntN(len(events))] = 80 + s.rng.IntN(1200)
 	}
-	for i, e := range events { // what undoes or repeats something else needs both
+	for i, e := range events {
 		switch {
-		case e.name == "image" && w[i] == 0:
+		case e.name == "image" && w[i] == 0: // others need it
 			w[i] = 300
-		case e.name == "beyond" && w[i] > 0:
-			w[i] *= 3
+		case e.name == "beyond": // what is lost then excuses much
+			if w[i] = 0; s.rng.IntN(8) == 0 {
+				w[i] = 600
+			}
 		}
 	}
 	return w

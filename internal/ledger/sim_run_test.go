@@ -17,6 +17,7 @@ import (
 
 var (
 	simVerbose = flag.Uint64("sim-seed", 0, "play this schedule of the simulator alone and tell what happens")
+	simPlanted = flag.String("sim-bug", "", "with -sim-seed: the planted bug, by its name")
 	simCount   = flag.Uint64("sim-schedules", 0, "how many schedules the simulator plays; 0: 2,000 and more for a minute, or 100 with -short")
 	simFirst   = flag.Uint64("sim-first", 1, "the first seed")
 	simGoOn    = flag.Bool("sim-go-on", false, "go on after a schedule that went wrong")
@@ -44,7 +45,7 @@ func play(t *testing.T, seed uint64, b simBug) *sim {
 // explain says how a schedule went wrong.
 func (s *sim) explain(t *testing.T) {
 	t.Helper()
-	t.Errorf("seed %d: %v\nplay it alone: go test ./internal/ledger -run '^TestSimulator$' -v -args -sim-seed %d", s.seed, s.violated, s.seed)
+	t.Errorf("seed %d: %v\nplay it alone: go test ./internal/ledger -run '^TestSimulator$' -v -args -sim-seed %d -sim-bug '%s'", s.seed, s.violated, s.seed, s.bug.name)
 }
 
 // totals are what all schedules did together.
@@ -110,7 +111,13 @@ func TestSimulator(t *testing.T) {
 
 // tell plays one schedule and prints all that happens.
 func tell(t *testing.T, seed uint64) {
-	s := play(t, seed, simBug{})
+	var b simBug
+	for _, one := range simBugs {
+		if one.name == *simPlanted {
+			b = one
+		}
+	}
+	s := play(t, seed, b)
 	for _, l := range s.tail {
 		t.Log(l)
 	}
@@ -160,7 +167,7 @@ var simBugs = []simBug{
 	{name: "token ahead is unknown", what: tokenUnknown},
 	{name: "absent mirror is new", what: absentIsNew},
 	{name: "heal skips an operation", what: healSkips},
-	{name: "empty listing for an absent store", cfg: func(c *Config) { c.Unfenced = true }},
+	{name: "empty listing for an absent store", what: emptyListing},
 }
 
 // TestPlantedBugs proves that the simulator would notice: with each of the bugs, one of the first schedules goes wrong.

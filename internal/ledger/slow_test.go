@@ -252,7 +252,7 @@ func TestSlowWitness(t *testing.T) {
 	var s *stuck
 	r := newRig(t, func(c *Config) {
 		c.Witness = filepath.Join(filepath.Dir(c.Dir), "witness")
-		must(t, CreateWitness(t.Context(), *c, c.Witness))
+		must(t, createWitness(t.Context(), c.withDefaults(), c.Witness))
 	}, withStuck(&s, ""))
 	r.mustPut("a", "1")
 	s.hang(calls("sync"))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,15 +90,34 @@ const hangsAfter = 15 * time.Second
 // Hangs reports whether a write has waited for a disk for too long.
 func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
 
+// Damaged reports whether the scrub found damage that no copy can heal.
+func (s *Status) Damaged() bool { return s.Scrub != nil && s.Scrub.Unhealed > 0 }
+
+// Number is the account's number as commands take and print it, in decimal.
+func (c *ClosedStatus) Number() string {
+	n, err := strconv.ParseUint(c.Account, 16, 64)
+	if err != nil {
+		return c.Account
+	}
+	return strconv.FormatUint(n, 10)
+}
+
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
-// every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
+// every copy is complete and without damage that cannot be healed. The exit code of `holdfast status`, the heartbeat and the page go by it.
 func (s *Status) Troubles() []string {
 	var all []string
 	if s.State != fence.Open.String() {
 		all = append(all, strings.TrimSuffix("the fence is "+s.State+": "+s.Reason, ": "))
 	}
 	if n := len(s.Closed); n > 0 {
-		all = append(all, fmt.Sprintf("%d accounts alone are closed", n))
+		var which []string
+		for _, c := range s.Closed[:min(n, 10)] {
+			which = append(which, c.Number())
+		}
+		if n > 10 {
+			which = append(which, "...")
+		}
+		all = append(all, fmt.Sprintf("closed alone, and their devices told to wait: account %s", strings.Join(which, ", ")))
 	}
 	for i := range s.Mirrors {
 		switch m := &s.Mirrors[i]; {
@@ -115,6 +135,9 @@ func (s *Status) Troubles() []string {
 	}
 	if w := s.Witness; w != nil && w.State != "complete" {
 		all = append(all, "the head witness is not complete: "+w.State)
+	}
+	if s.Damaged() {
+		all = append(all, fmt.Sprintf("%d things are damaged and no copy can heal them: holdfast scrub --full lists them", s.Scrub.Unhealed))
 	}
 	return all
 }

@@ -20,6 +20,7 @@ type page struct {
 	old     *[pageSize]byte // as on the medium, for the sectors in dirty and phantom; nil is zeros
 	dirty   uint8           // sectors that the next Sync writes
 	phantom uint8           // sectors whose Sync failed: clean, but never written
+	cut     uint8           // dirty sectors that only a smaller size took away: they are lost with it, or not at all
 }
 
 // content is what a file holds, as seen and as on the medium.
@@ -27,6 +28,7 @@ type content struct {
 	size  int64 // as seen
 	hard  int64 // as on the medium
 	sizes []int64
+	cutAt int // which of hard, sizes and size is the first after the last cut
 	pages map[int64]*page
 	dirty []int64 // pages that have or had dirty or phantom sectors, in the order in which they got them
 }
@@ -49,6 +51,7 @@ func (c *content) touch(no int64, mask uint8) *page {
 	}
 	p.dirty |= mask
 	p.phantom &^= mask
+	p.cut &^= mask
 	return p
 }
 
@@ -106,7 +109,11 @@ func (c *content) resize(size int64) {
 			to := int(min(pageSize, c.size-no*pageSize))
 			pg := c.touch(no, sectors(from, to))
 			clear(pg.data[from:to])
+			if whole := (from + Sector - 1) / Sector * Sector; whole < to {
+				pg.cut |= sectors(whole, to)
+			}
 		}
+		defer func() { c.cutAt = len(c.sizes) + 1 }()
 	}
 	c.setSize(size)
 }
@@ -123,7 +130,7 @@ func (c *content) sync() {
 	keep := c.dirty[:0]
 	for _, no := range c.dirty {
 		p := c.pages[no]
-		p.dirty = 0
+		p.dirty, p.cut = 0, 0
 		if p.phantom != 0 {
 			keep = append(keep, no)
 		} else {
@@ -144,7 +151,7 @@ func (c *content) syncFailed(d *Disk) {
 			lost = p.dirty
 		}
 		p.phantom |= lost
-		p.dirty = 0
+		p.dirty, p.cut = 0, 0
 	}
 	c.forgetClean()
 }

@@ -153,10 +153,11 @@ func (d *Disk) keep(key func(*op) any) []*op {
 
 // lose draws what survived of a file: its size, and each sector that was not synced.
 func (c *content) lose(d *Disk) {
-	size := c.hard
+	size, which := c.hard, 0
 	if len(c.sizes) > 0 {
 		choices := append(append([]int64{c.hard}, c.sizes...), c.size)
-		size = choices[d.rng.IntN(len(choices))]
+		which = d.rng.IntN(len(choices))
+		size = choices[which]
 	}
 	sort.Slice(c.dirty, func(i, j int) bool { return c.dirty[i] < c.dirty[j] })
 	for _, no := range c.dirty {
@@ -164,6 +165,12 @@ func (c *content) lose(d *Disk) {
 		p.revert(p.phantom)
 		for m := p.dirty; m != 0; m &= m - 1 {
 			s := bits.TrailingZeros8(m)
+			if p.cut&(1<<s) != 0 { // a smaller size is one change of the file's metadata
+				if which < c.cutAt {
+					p.revert(1 << s)
+				}
+				continue
+			}
 			switch d.rng.IntN(8) {
 			case 0, 1, 2: // kept
 			case 3: // garbage
@@ -188,7 +195,7 @@ func (c *content) loseAll() {
 func (c *content) settle(size int64) {
 	for _, no := range c.dirty {
 		p := c.pages[no]
-		p.old, p.dirty, p.phantom = nil, 0, 0
+		p.old, p.dirty, p.phantom, p.cut = nil, 0, 0, 0
 		if end := size - no*pageSize; end < pageSize {
 			clear(p.data[max(0, end):])
 		}

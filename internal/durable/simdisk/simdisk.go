@@ -6,6 +6,7 @@
 // The model, after a power cut (Crash):
 //   - each 512-byte sector written since its file's last Sync is kept, lost (what the medium had before
 //     comes back) or garbage where it changed, independently of all others; the size is any that the file had since;
+//   - a file that was made smaller since its last Sync has its old size and what lay there, or the new size;
 //   - each create, rename, remove and mkdir since its directory's last SyncDir may be undone: by a journal that
 //     lost its end, by directories that lost theirs, or name by name; a rename inside a directory happens or
 //     not, one between directories may leave both names, never none;

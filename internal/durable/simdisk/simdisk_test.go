@@ -400,3 +400,37 @@ func BenchmarkLife(b *testing.B) {
 }
 
 const errFull = syscall.ENOSPC
+
+// A file that was made smaller keeps all that lay beyond, or loses all: no journal of a real file system leaves half.
+func TestCutIsWhole(t *testing.T) {
+	old, gone := 0, 0
+	for seed := range uint64(40) {
+		d := New(seed)
+		f, err := d.OpenFile("/f", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Repeat([]byte("x"), 3*pageSize)
+		if _, err := f.WriteAt(want, 0); err != nil {
+			t.Fatal(err)
+		}
+		d.Sync()
+		if err := f.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		got, err := durable.ReadFile(d.Crash(), "/f", 1<<20)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case len(got) == 0:
+			gone++
+		case bytes.Equal(got, want):
+			old++
+		default:
+			t.Errorf("seed %d: %d bytes, and not those that were there", seed, len(got))
+		}
+	}
+	if old == 0 || gone == 0 {
+		t.Errorf("%d kept the old size, %d lost it: both must happen", old, gone)
+	}
+}
