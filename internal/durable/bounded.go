@@ -105,6 +105,8 @@ type boundedFile struct {
 	raw   File
 	name  string
 	dirty atomic.Int64 // bytes written since the last sync
+
+	closed atomic.Bool // or being closed
 }
 
 func (f *boundedFile) ReadAt(p []byte, off int64) (int, error) {
@@ -167,12 +169,16 @@ func (f *boundedFile) Stat() (Info, error) {
 
 // Close closes the file; one of a use in which a call was late is closed after all those have returned.
 func (f *boundedFile) Close() error {
-	var began atomic.Bool
-	err := f.u.do("close "+f.name, func() error { began.Store(true); return f.raw.Close() })
-	if err != nil && f.over() && !began.Load() {
+	err := f.u.do("close "+f.name, func() error {
+		if f.closed.Swap(true) {
+			return Error("close", f.name, fs.ErrClosed)
+		}
+		return f.raw.Close()
+	})
+	if err != nil && f.over() {
 		f.u.later(func() {
-			if !began.Swap(true) {
-				_ = f.raw.Close() // nobody trusts what it was closed on
+			if !f.closed.Swap(true) {
+				_ = f.raw.Close() // nobody trusts what was done with it
 			}
 		})
 	}

@@ -154,7 +154,7 @@ func (l *Ledger) deviceOf(name, path string) (uint64, error) {
 
 // closeSoon has Close wait for no mirror longer than the bound.
 func (l *Ledger) closeSoon() {
-	if l.cfg.MirrorTimeout < 0 {
+	if l.cfg.bounds == nil || l.cfg.MirrorTimeout < 0 {
 		return
 	}
 	c, stop := l.cfg.bounds.after("")(l.cfg.MirrorTimeout)
