@@ -30,6 +30,7 @@ var derivedTables = map[string]string{
 	"changed":            "account_id, collection_id, seq, name, digest",
 	"collection":         "account_id, collection_id, parent, name, kind, seq, created, modified, props",
 	"collection_history": "account_id, collection_id, to_seq, from_seq, parent, name, kind, created, modified, props",
+	"epoch":              "account_id, epoch, seq, common",
 	"account":            "account_id, epoch, seq, hash, resources, bytes, erased",
 }
 
