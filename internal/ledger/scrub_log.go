@@ -417,7 +417,7 @@ func (l *Ledger) isShut(a holdfast.AccountID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	c, ok := l.shut[a]
-	return ok && c.Code != fence.Mending && c.Code != fence.Unmended
+	return ok && !c.ofRows()
 }
 
 // closeAccount closes the fence of one account while the others are served.
@@ -426,8 +426,10 @@ func (l *Ledger) closeAccount(a holdfast.AccountID, why fence.Reason) {
 	if l.shut == nil {
 		l.shut = map[holdfast.AccountID]closure{}
 	}
-	_, was := l.shut[a]
-	l.shut[a] = closure{Reason: why}
+	c, was := l.shut[a]
+	if was = was && !c.ofRows(); !was { // what closed it before is not forgotten
+		l.shut[a] = closure{Reason: why}
+	}
 	l.mu.Unlock()
 	if !was {
 		l.log.Error("fence of account closed", "account", a.String(), "reason", why.Full())
