@@ -39,7 +39,7 @@ type candidate struct {
 // empty one (F2); the others join later, while it serves (join.go).
 func (p *proof) openMirrors(ctx context.Context) error {
 	places, members, rules := p.ledger.places()
-	p.members = members
+	p.members, p.rules = members, rules
 	all, err := p.openAll(ctx, places)
 	if err == nil {
 		err = vanished(members, all)
