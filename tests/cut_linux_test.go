@@ -21,7 +21,7 @@ import (
 // mirror. With -crash it goes on for that long.
 func TestPowerCut(t *testing.T) {
 	r := seeded(t)
-	s := newSpan(5, 360) // rounds of each kind; seven of ten are cuts of all power
+	s := newSpan(5, 375) // rounds of each kind; seven of ten are cuts of all power
 	var cuts, both, acks, healed atomic.Int64
 	t.Run("disks", func(t *testing.T) {
 		for _, kind := range []string{"ext4", "xfs"} {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/rand"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/store"
@@ -16,6 +17,8 @@ type hooks struct {
 	attempt func(by holdfast.DeviceID, head holdfast.Head) // a change is about to be committed
 	fault   func(step string) error                        // as Ledger.fault, from the first moment on
 	plant   plant
+
+	after func(path string, d time.Duration) <-chan time.Time // makes the timers of what waits for a mirror; nil = package time's
 }
 
 // plant is one bug on purpose: what the models (rules R1-R12) and the fault matrix say must not be done. The

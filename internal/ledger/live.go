@@ -9,7 +9,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/bucket/dir"
-	"holdfast/internal/durable"
 	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
@@ -372,7 +371,11 @@ func (l *Ledger) condemn(err error) {
 }
 
 // sameDisk reports whether two places share a disk; nobody knows: false.
-func (l *Ledger) sameDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	return err == nil && same
+func (l *Ledger) sameDisk(name, path string) bool {
+	there, err := l.deviceOf(name, path)
+	if err != nil {
+		return false
+	}
+	home, err := l.cfg.FS.Stat(l.cfg.Dir)
+	return err == nil && home.Dev == there
 }

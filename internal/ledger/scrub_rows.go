@@ -113,17 +113,28 @@ func (c *copies) audit(ctx context.Context, fn func(au *store.Audit) error) erro
 
 // proveAccount proves one account. What SQLite cannot read at all gives the whole store up.
 func (s *scrubber) proveAccount(ctx context.Context, n *notice, c *copies, a holdfast.AccountID, pace func(int64) error) (whole bool, err error) {
+	s.l.mu.RLock()
+	known := s.l.heads[a].Head
+	s.l.mu.RUnlock()
 	var v *store.Verdict
+	var has holdfast.Hash
 	err = c.audit(ctx, func(au *store.Audit) (err error) {
 		v, err = au.Account(ctx, a, pace, func(ch *frame.Change) error { return s.named(ctx, n, c, ch) })
+		if err == nil && v.Whole() {
+			if has, err = au.HashAt(a, known.Seq); errors.Is(err, holdfast.ErrNotFound) {
+				err = nil // it has another number of changes
+			}
+		}
 		return err
 	})
-	if err != nil && !errors.Is(err, holdfast.ErrCorrupt) || err == nil && v.Whole() {
+	if err != nil && !errors.Is(err, holdfast.ErrCorrupt) || err == nil && v.Whole() && has == known.Hash {
 		return err == nil, err
 	}
 	what := fmt.Sprintf("account %d cannot be read from the store: %v", a, err)
 	switch {
 	case err != nil:
+	case v.Whole(): // whoever can write to the store can compute all of it anew (fault 31)
+		what = fmt.Sprintf("account %d: the store's changes prove themselves, and are not those that were acknowledged: change %d is another one. Somebody wrote them", a, known.Seq)
 	case v.Broken > 0:
 		what = fmt.Sprintf("account %d, change %d: %v", a, v.Broken, v.Err)
 	default:

@@ -258,7 +258,7 @@ func (s *sim) newProc(b *box) *proc {
 		check(err)
 	}
 	p.cfg = Config{
-		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(),
+		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(), MirrorTimeout: -1,
 		Now: func() time.Time { return time.Now().Add(s.skew) }, Notify: p.hears,
 		elapsed: func() time.Duration { return time.Since(s.begun) },
 		hooks: hooks{

@@ -17,7 +17,7 @@ import (
 func withWitness(t *testing.T) func(*Config) {
 	return func(c *Config) {
 		c.Witness = filepath.Join(filepath.Dir(c.Dir), "witness")
-		if err := CreateWitness(t.Context(), *c, c.Witness); err != nil {
+		if err := createWitness(t.Context(), c.withDefaults(), c.Witness); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -84,6 +84,7 @@ func (d *Dir) operations() map[string]operation {
 	maps.Copy(ops, d.fenceOperations())
 	maps.Copy(ops, d.mirrorOperations())
 	maps.Copy(ops, d.snapshotOperations())
+	maps.Copy(ops, d.witnessOperations())
 	return ops
 }
 
