@@ -34,7 +34,6 @@ const (
 	noLease             // R5: a read does not look at the claims
 	noReadCheck         // R8: a snapshot is not compared with the durable head
 	anyHead             // R9: a commit does not compare the store's head with the last one committed
-	noDrain             // R9: a closing fence does not wait for the shipper
 	serveEarly          // R10: a restarted process serves before the tail is shipped
 	refuseEarly         // R11: a refusal does not wait for the state it was judged by
 	oneMirrored         // R12: a mirror that returns is not refilled with what another has

@@ -182,9 +182,6 @@ func (l *Ledger) pause(ctx context.Context, d time.Duration) {
 // endSession closes the logs; a clean end seals them. The store stays open if only a mirror failed; what
 // a reader saw of it meanwhile stays in alarm, for heldAlarm.
 func (l *Ledger) endSession(s *session, cause error) {
-	if l.planted(noDrain) && cause != nil {
-		return
-	}
 	l.mu.Lock()
 	l.session = nil
 	l.mu.Unlock()

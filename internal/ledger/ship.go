@@ -55,9 +55,6 @@ func (s *session) serve(ctx context.Context) error {
 	stopJoining()
 	close(batches)
 	<-joined
-	if s.ledger.planted(noDrain) && cause != nil {
-		return cause
-	}
 	if err := <-shipped; err != nil && (cause == nil || errors.Is(err, holdfast.ErrFatal)) {
 		cause = err
 	}

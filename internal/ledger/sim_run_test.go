@@ -156,7 +156,6 @@ var simBugs = []simBug{
 	{name: "reads do not look at the claims", what: noLease},
 	{name: "reads do not look at the durable head", what: noReadCheck},
 	{name: "drain only: commit on any head", what: anyHead},
-	{name: "last only: the shipper is not waited for", what: noDrain},
 	{name: "served before the tail is shipped", what: serveEarly},
 	{name: "refused early", what: refuseEarly},
 	{name: "one mirror is enough", what: oneMirrored},

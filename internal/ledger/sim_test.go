@@ -465,8 +465,8 @@ func (s *sim) dawdles(w *turn) bool {
 	switch {
 	case w.late > 0:
 		return false // it slept already
-	case durableStep(w.what) && s.rng.IntN(25) == 0:
-		w.late = s.turns + 50 + s.rng.IntN(500)
+	case w.what == "publish" && s.rng.IntN(10) == 0, durableStep(w.what) && s.rng.IntN(25) == 0:
+		w.late = s.turns + 50 + s.rng.IntN(700)
 	case s.rng.IntN(40) == 0:
 		w.late = s.turns + 5 + s.rng.IntN(80)
 	}
