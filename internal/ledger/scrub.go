@@ -384,6 +384,15 @@ type pacer struct {
 	lap  *lap
 	owed time.Duration
 	last time.Time
+	buf  []byte // for bodies
+}
+
+// buffer returns memory for one body at a time.
+func (p *pacer) buffer() []byte {
+	if p.buf == nil {
+		p.buf = make([]byte, scrubBuffer)
+	}
+	return p.buf
 }
 
 // pay waits until n more bytes may be read. Whoever is in a hurry does not wait.
