@@ -137,6 +137,9 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 		return
 	}
 	fmt.Fprintf(w, "Mirror    %s in %s: complete, %s free\n", m.Name, m.Path, size(m.FreeBytes))
+	if m.Slow > 0 {
+		fmt.Fprintf(w, "          It did not answer in time %s since the start (mirror_timeout)\n", plural(m.Slow, "time", "times"))
+	}
 	if m.SameDevice {
 		fmt.Fprintln(w, "          WARNING: it shares the disk of the data; when that disk dies, both die")
 	}

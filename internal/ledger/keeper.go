@@ -118,7 +118,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
-	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
+	case errors.Is(err, holdfast.ErrFatal):
 		l.setState(fence.Closed, whyOf(err))
 		l.condemn(err)
 		l.dropStore()
@@ -233,10 +233,20 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
 	old := l.buckets
+	var damaged []holdfast.AccountID
 	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
 		l.mu.Unlock()
 		closeBuckets(l, old)
+		for _, a := range damaged {
+			l.scrub.reprove(a)
+		}
 	}()
+	for a, c := range l.shut { // no proof reads all rows; the scrub does
+		if _, closed := p.shut[a]; !closed && c.ofRows() && p.report.storeProblem == nil {
+			p.shut[a] = c
+			damaged = append(damaged, a)
+		}
+	}
 	l.session = s
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
@@ -265,8 +275,13 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 		_, closed := l.shut[w.Account]
 		return !closed && w.Epoch < l.heads[w.Account].Epoch
 	})
-	if len(l.decisions) > 0 { // came while this was being proven
+	switch { // came while this was being proven
+	case len(l.decisions) > 0:
 		l.tell(errDecision)
+	case l.witnessAt != p.witnessAt:
+		l.tell(fmt.Errorf("head witness %q: %w", l.witnessAt, errAgain))
+	case l.rules != p.rules && len(s.mirrors) < l.rules.required(len(l.members)):
+		l.tell(fmt.Errorf("policy %s: %w", l.rules.policy, errAgain))
 	}
 }
 

@@ -293,7 +293,7 @@ func (l *Ledger) noteLive(p *proof) {
 
 // noteJoin shows how far a joining mirror is.
 func (l *Ledger) noteJoin(at place, m *mirror.Mirror, text string) {
-	same := l.sameDisk(at.Path)
+	same := l.sameDisk(at.Name, at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.infoOf(at)

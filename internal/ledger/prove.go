@@ -39,6 +39,8 @@ type proof struct {
 	members   []member     // the mirrors that count, as DIR/heads has them
 	chosen    []*candidate // what the session's mirrors are, in their order
 	passed    []*candidate // members that could be read and are not in the session
+	rules     rules        // by which they were chosen
+	witnessAt string       // where the head witness was looked for
 }
 
 // prove opens the fence or says why not.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"holdfast"
-	"holdfast/internal/durable"
 	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
@@ -70,6 +69,7 @@ type MirrorStatus struct {
 	Changes uint64        `json:"changes"`                 // acknowledged ones of all accounts that it had when it was complete last
 	Missing *time.Time    `json:"missing_since,omitempty"` // since when it is not complete; absent while it is
 	Silent  time.Duration `json:"silent_ns,omitempty"`     // how long its file system has not answered; 0: it does
+	Slow    int           `json:"slow"`                    // times since the start that it did not answer within Config.MirrorTimeout
 }
 
 // Complete reports whether a mirror has everything that was acknowledged, and answers.
@@ -151,6 +151,10 @@ func (l *Ledger) Status() Status {
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
+		m.Slow = l.slow(m.Path)
+	}
+	if s.Witness != nil {
+		s.Witness.Slow = l.slow(s.Witness.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
 	s.Step, s.StepTook = l.under.oldest()
@@ -206,7 +210,7 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 
 // noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
 func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
-	same := l.sameDisk(at.Path)
+	same := l.sameDisk(at.Name, at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.infoOf(at)
@@ -241,14 +245,18 @@ func (l *Ledger) infoOf(at place) *MirrorStatus {
 	return &l.info[len(l.info)-1]
 }
 
-// sharesDisk reports whether a place lies on the disk of the store or of a mirror.
+// sharesDisk reports whether the witness's place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	if l.sameDisk(path) {
+	if l.sameDisk("", path) {
 		return true
+	}
+	own, err := l.deviceOf("", path)
+	if err != nil {
+		return false
 	}
 	places, _, _ := l.places()
 	for _, m := range places {
-		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
+		if dev, err := l.deviceOf(m.Name, m.Path); err == nil && dev == own {
 			return true
 		}
 	}

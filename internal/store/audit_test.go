@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -215,5 +216,75 @@ func TestBadLogPage(t *testing.T) {
 	}
 	if err := s.Check(t.Context(), nil); err != nil {
 		t.Errorf("after rewriting: %v", err)
+	}
+}
+
+// What Apply makes must be folded into tables that hide the store's, all of them and all their columns: an audit that misses one
+// writes into the store itself.
+func TestAuditHidesEveryTable(t *testing.T) {
+	for _, q := range sqlite.schema() {
+		rest, ok := strings.CutPrefix(q, "CREATE TABLE ")
+		if !ok {
+			continue
+		}
+		name, body, _ := strings.Cut(rest, " ")
+		if slices.Contains([]string{"meta", "change", "change_part"}, name) {
+			continue
+		}
+		var columns []string
+		for line := range strings.Lines(body) {
+			if f := strings.Fields(line); len(f) > 2 && f[0] != "PRIMARY" && f[0] != ")" {
+				columns = append(columns, f[0])
+			}
+		}
+		if got, want := derivedTables[name], strings.Join(columns, ", "); got != want {
+			t.Errorf("table %s: an audit has %q, the schema %q", name, got, want)
+		}
+	}
+}
+
+// Where an epoch began is what the changes make too: an account with an accepted loss is whole, and mended when its
+// row is lost or false.
+func TestAuditEpochs(t *testing.T) {
+	for name, query := range map[string]string{
+		"whole": "",
+		"lost":  "DELETE FROM epoch WHERE account_id = 1 AND epoch = 2",
+		"false": "UPDATE epoch SET common = 3 WHERE account_id = 1 AND epoch = 3",
+		"stray": "INSERT INTO epoch VALUES (1, 9, 3, 2)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, cfg, _ := audited(t)
+			raise(t, s, 1, 20)
+			write(t, s, 1, put(2, "x", "2"))
+			raise(t, s, 1, 42)
+			r := read(t, s)
+			head, err := r.Head(1)
+			if err = errors.Join(err, r.Close(), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if query != "" {
+				execRaw(t, filepath.Join(cfg.Path, fileName), query)
+			}
+			if s, err = Open(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			au, err := s.NewAudit(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer au.Close()
+			v, err := au.Account(t.Context(), 1, nil, nil)
+			if err != nil || v.Broken != 0 || v.Whole() != (query == "") {
+				t.Fatalf("audit: %+v, %v", v, err)
+			}
+			n, err := au.Mend(t.Context(), 1, head.Head, func(holdfast.Head, func(Good) error) error { return nil })
+			if err != nil || n != 0 {
+				t.Errorf("mended %d, %v", n, err)
+			}
+			if err := s.Check(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
