@@ -244,7 +244,8 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
+		own := strings.Contains(last.Note, p.ledger.instance) && !p.stranger(&last)
+		if own || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
 			return nil
 		}
 		if last.Damaged {
