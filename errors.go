@@ -19,6 +19,7 @@ var (
 	ErrFenced       = errors.New("fenced")                  // a copy is ahead or differs, or another server took over
 	ErrNotDurable   = errors.New("not durable")             // a required copy is missing; the write may exist
 	ErrFull         = errors.New("disk full")               // store or mirror has no room; nothing was written
+	ErrSlow         = errors.New("too slow")                // a mirror or witness did not answer in time; what was asked of it may still happen
 	ErrFatal        = errors.New("state unknown")           // an fsync failed or the like: stop writing, exit 75, re-prove from the medium
 	ErrNewer        = errors.New("made by a newer version") // of holdfast: run that one
 	ErrToken        = errors.New("sync token unknown")      // not our form, or older than retention

@@ -44,13 +44,13 @@ func (c *accountAdd) Run(s *streams) error {
 	}
 	var a auth.Account
 	if err := c.call(s, "account/add", server.AccountRequest{Name: c.Name, Password: password}, &a); err != nil {
-		return inDoubt(err, "holdfast account list --data "+c.Data)
+		return inDoubt(err, "holdfast account list --data "+shell(c.Data))
 	}
 	fmt.Fprintf(s.out, "Account %s has been made, with contacts, calendar, tasks, Files and Photos.\n", a.Name)
 	if made {
-		fmt.Fprintf(s.out, "\n  password  %s\n\nIt is shown this once. Change it with: holdfast account set-password %s --data %s\n", password, a.Name, c.Data)
+		fmt.Fprintf(s.out, "\n  password  %s\n\nIt is shown this once. Change it with: holdfast account set-password %s --data %s\n", password, a.Name, shell(c.Data))
 	}
-	_, err = fmt.Fprintf(s.out, "\nNext:\n  holdfast device add %s phone --data %s\n", a.Name, c.Data)
+	_, err = fmt.Fprintf(s.out, "\nNext:\n  holdfast device add %s phone --data %s\n", a.Name, shell(c.Data))
 	return err
 }
 
@@ -109,7 +109,7 @@ func (c *accountList) Run(s *streams) error {
 		return printJSON(s.out, accounts)
 	}
 	if len(accounts) == 0 {
-		_, err := fmt.Fprintf(s.out, "no accounts yet: holdfast account add NAME --data %s\n", c.Data)
+		_, err := fmt.Fprintf(s.out, "no accounts yet: holdfast account add NAME --data %s\n", shell(c.Data))
 		return err
 	}
 	rows := [][]string{{"ACCOUNT", "NAME", "DEVICES", "CREATED", "STATE"}}
@@ -175,9 +175,9 @@ func (c *accountRemove) Run(s *streams) error {
 		return fmt.Errorf("this shuts account %s and revokes all its devices; its data and its name are kept, and `holdfast account restore %s` opens it again; say --yes to do it: %w", c.Name, c.Name, errRefused)
 	}
 	if err := c.call(s, "account/remove", server.AccountRequest{Name: c.Name}, &server.Nothing{}); err != nil {
-		return inDoubt(err, "holdfast account list --all --data "+c.Data)
+		return inDoubt(err, "holdfast account list --all --data "+shell(c.Data))
 	}
-	_, err := fmt.Fprintf(s.out, "Account %s has been shut on %s and its devices are revoked. Its data is kept; open it again with:\n  holdfast account restore %s --data %s\n", c.Name, day(time.Now()), c.Name, c.Data)
+	_, err := fmt.Fprintf(s.out, "Account %s has been shut on %s and its devices are revoked. Its data is kept; open it again with:\n  holdfast account restore %s --data %s\n", c.Name, day(time.Now()), c.Name, shell(c.Data))
 	return err
 }
 
@@ -196,8 +196,8 @@ func (accountRestore) Help() string {
 // Run opens a removed account.
 func (c *accountRestore) Run(s *streams) error {
 	if err := c.call(s, "account/restore", server.AccountRequest{Name: c.Name}, &server.Nothing{}); err != nil {
-		return inDoubt(err, "holdfast account list --data "+c.Data)
+		return inDoubt(err, "holdfast account list --data "+shell(c.Data))
 	}
-	_, err := fmt.Fprintf(s.out, "Account %s is open again, with its data and its password. Its devices stay revoked; add them with:\n  holdfast device add %s NAME --data %s\n", c.Name, c.Name, c.Data)
+	_, err := fmt.Fprintf(s.out, "Account %s is open again, with its data and its password. Its devices stay revoked; add them with:\n  holdfast device add %s NAME --data %s\n", c.Name, c.Name, shell(c.Data))
 	return err
 }

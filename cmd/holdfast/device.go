@@ -32,7 +32,7 @@ out by itself, and the history says which device changed what.
 func (c *deviceAdd) Run(s *streams) error {
 	var d server.NewDevice
 	if err := c.call(s, "device/add", server.DeviceRequest{Account: c.Account, Device: c.Name}, &d); err != nil {
-		return inDoubt(err, "holdfast device list "+c.Account+" --data "+c.Data)
+		return inDoubt(err, "holdfast device list "+c.Account+" --data "+shell(c.Data))
 	}
 	if c.JSON {
 		return printJSON(s.out, d)
@@ -71,7 +71,7 @@ func (c *deviceList) Run(s *streams) error {
 		return printJSON(s.out, devices)
 	}
 	if len(devices) == 0 {
-		_, err := fmt.Fprintf(s.out, "no devices yet: holdfast device add %s NAME --data %s\n", c.Account, c.Data)
+		_, err := fmt.Fprintf(s.out, "no devices yet: holdfast device add %s NAME --data %s\n", c.Account, shell(c.Data))
 		return err
 	}
 	rows := [][]string{{"ID", "NAME", "CREATED", "LAST SEEN", "STATE"}}
@@ -105,7 +105,7 @@ func (deviceRevoke) Help() string {
 func (c *deviceRevoke) Run(s *streams) error {
 	var d auth.Device
 	if err := c.call(s, "device/revoke", server.DeviceRequest{Account: c.Account, Device: c.Device}, &d); err != nil {
-		return inDoubt(err, "holdfast device list "+c.Account+" --all --data "+c.Data)
+		return inDoubt(err, "holdfast device list "+c.Account+" --all --data "+shell(c.Data))
 	}
 	_, err := fmt.Fprintf(s.out, "Device %d (%s) of account %s is revoked. Its app password is refused from now on.\n", d.ID, d.Name, c.Account)
 	return err

@@ -72,7 +72,7 @@ func (c *fenceStatus) Run(s *streams) error {
 		fmt.Fprintf(s.out, "Device    %d of account %s came %s with a sync token of another server; was it set up for another one?\n", d.Device, d.Account, plural(d.Times, "time", "times"))
 	}
 	if n := len(st.Branches); n > 0 {
-		fmt.Fprintf(s.out, "Branches  %s kept: holdfast fence branches --data %s\n", plural(n, "branch is", "branches are"), c.Data)
+		fmt.Fprintf(s.out, "Branches  %s kept: holdfast fence branches --data %s\n", plural(n, "branch is", "branches are"), shell(c.Data))
 	}
 	return allOpen(&st)
 }
@@ -202,13 +202,13 @@ func (c *fenceAdopt) Run(s *streams) error {
 		}
 	}
 	if err := c.call(s, "fence/adopt", server.FenceAdopt{Account: c.Account, From: c.From, TakeOver: c.TakeOver}, &server.Nothing{}); err != nil {
-		return inDoubt(err, "holdfast fence status --data "+c.Data)
+		return inDoubt(err, "holdfast fence status --data "+shell(c.Data))
 	}
 	if c.TakeOver {
 		fmt.Fprintln(s.out, "The mirrors belong to this directory again; the fence is open.")
 		return nil
 	}
-	fmt.Fprintf(s.out, "The history of %s goes on. What the other one had: holdfast fence branches %s --data %s\n", c.From, c.Account, c.Data)
+	fmt.Fprintf(s.out, "The history of %s goes on. What the other one had: holdfast fence branches %s --data %s\n", c.From, c.Account, shell(c.Data))
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (c *fenceAccept) Run(s *streams) error {
 			return err
 		}
 		if err := c.call(s, "fence/accept-loss", in, &found); err != nil {
-			return inDoubt(err, "holdfast fence status --data "+c.Data)
+			return inDoubt(err, "holdfast fence status --data "+shell(c.Data))
 		}
 	}
 	if c.JSON {
@@ -107,11 +107,11 @@ func (c *fenceAccept) confirm(s *streams, n int) error {
 		"nothing was done. If there is no newer copy anywhere, do it with --yes")
 }
 
-// confirm asks a person to type a word. Anything else, or nobody there, is no.
+// confirm asks a person to type a word, beside what the command prints for people or programs. Anything else, or nobody there, is no.
 func confirm(s *streams, question, word, refused string) error {
-	fmt.Fprintf(s.out, "%s Type %q to do it: ", question, word)
+	fmt.Fprintf(s.err, "%s Type %q to do it: ", question, word)
 	line, err := bufio.NewReader(io.LimitReader(s.in, 1<<10)).ReadString('\n')
-	fmt.Fprintln(s.out)
+	fmt.Fprintln(s.err)
 	if strings.TrimSpace(line) == word {
 		return nil
 	}

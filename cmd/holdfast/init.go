@@ -140,6 +140,6 @@ func (c *initCommand) made(s *streams, dir string, settings *config.Config) erro
 			fmt.Fprintf(s.err, "\nWARNING: %s is on the same disk as %s. When that disk dies, both copies die with it.\nMove the mirror to another disk before you trust this server with anything: see docs/runbooks/mirror.md\n", m.Path, dir)
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "\nNext:\n  holdfast account add NAME --data %s\n  holdfast serve --data %s\n", c.Data, c.Data)
+	_, err := fmt.Fprintf(s.out, "\nNext:\n  holdfast account add NAME --data %s\n  holdfast serve --data %s\n", shell(c.Data), shell(c.Data))
 	return err
 }

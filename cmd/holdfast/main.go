@@ -36,7 +36,7 @@ type commands struct {
 	Device   deviceCommand   `cmd:"" help:"Add, list and revoke devices and their app passwords."`
 	Fence    fenceCommand    `cmd:"" help:"Show what the fence lets through, and why."`
 	Alert    alertCommand    `cmd:"" help:"Try the ways by which the server tells people that something is wrong."`
-	Mirror   mirrorCommand   `cmd:"" help:"List, read and check a mirror, also without a server."`
+	Mirror   mirrorCommand   `cmd:"" help:"Change the mirrors; list, read and check one, also without a server."`
 	Witness  witnessCommand  `cmd:"" help:"Keep the newest numbers in a third place, which sees what the copies cannot."`
 	Restore  restoreCommand  `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
 	Scrub    scrubCommand    `cmd:"" help:"Read all copies again and heal what is damaged."`
@@ -136,7 +136,7 @@ func main() {
 	// The first SIGTERM or Ctrl-C ends in good order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(&streams{ctx, os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
+	os.Exit(run(&streams{ctx, os.Stdin, terminal{os.Stdout}, terminal{os.Stderr}}, os.Args[1:]))
 }
 
 // run parses args, runs the command and returns the exit code.

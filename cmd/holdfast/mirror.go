@@ -349,7 +349,8 @@ type mirrorCheck struct {
 // Help teaches.
 func (mirrorCheck) Help() string {
 	return `Reads the whole mirror from its disk: every checksum, both chains, every commit frame, every commitment, every large
-body. It changes nothing and may run beside a server. Exit code 0: everything that was acknowledged is there and whole.
+body. It changes nothing and may run beside a server. Exit code 0: everything that was acknowledged is there and whole. That
+is so too where an old segment is damaged and the server has put what it had into a newer one; it is listed as "Refilled".
 1: something is damaged, and the list says what.
 
   holdfast mirror check /mnt/usb/holdfast-mirror`
@@ -405,6 +406,12 @@ func printReport(w io.Writer, r *mirror.Report) {
 	}
 	if r.More > 0 {
 		fmt.Fprintf(w, "DAMAGE   %d more of the kind\n", r.More)
+	}
+	for _, d := range r.Refilled {
+		fmt.Fprintf(w, "Refilled %s\n", d)
+	}
+	if len(r.Refilled) > 0 {
+		fmt.Fprintln(w, "         what these had is in newer segments too, and was read there; look at that disk. docs/runbooks/scrub.md")
 	}
 	if !r.Bad() {
 		fmt.Fprintln(w, "Well     everything that was acknowledged is here and whole")

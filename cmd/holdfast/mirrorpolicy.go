@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"strings"
 
 	"holdfast/internal/ledger"
 	"holdfast/internal/server"
@@ -62,13 +60,8 @@ func (c *mirrorPolicy) Run(s *streams) error {
 
 // confirmDegraded asks a person for the word.
 func confirmDegraded(s *streams) error {
-	fmt.Fprint(s.err, "With policy degraded a change is acknowledged although a mirror is away. If another disk fails before it is back,\n"+
-		"what was acknowledged meanwhile can be lost. Type degraded to go on: ")
-	word, err := bufio.NewReader(io.LimitReader(s.in, 100)).ReadString('\n')
-	if strings.TrimSpace(word) != string(ledger.Degraded) {
-		return fmt.Errorf("not confirmed (%v), the policy is as it was: %w", err, errRefused)
-	}
-	return nil
+	return confirm(s, "With policy degraded a change is acknowledged although a mirror is away. If another disk fails before it is back,\n"+
+		"what was acknowledged meanwhile can be lost.", string(ledger.Degraded), "not confirmed, the policy is as it was")
 }
 
 // printPolicy shows the policy, and whether it is kept.

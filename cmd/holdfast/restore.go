@@ -225,6 +225,6 @@ func (c *restoreCommand) done(s *streams, f *restore.Found, r *restore.Result) e
 	if r.MissingBlobs > 0 {
 		fmt.Fprintf(s.err, "WARNING: %s in no mirror that was given.\n", plural(r.MissingBlobs, "large body is", "large bodies are"))
 	}
-	_, err := fmt.Fprintf(s.out, "\nNext: holdfast serve --data %s\n", c.To)
+	_, err := fmt.Fprintf(s.out, "\nNext: holdfast serve --data %s\n", shell(c.To))
 	return err
 }

@@ -80,7 +80,7 @@ func (c *snapshotList) Run(s *streams) error {
 		return printJSON(s.out, all)
 	}
 	if len(all) == 0 {
-		_, err := fmt.Fprintf(s.out, "No snapshots of %s yet. Make one with: holdfast snapshot create %s NAME --data %s\n", c.Account, c.Account, c.Data)
+		_, err := fmt.Fprintf(s.out, "No snapshots of %s yet. Make one with: holdfast snapshot create %s NAME --data %s\n", c.Account, c.Account, shell(c.Data))
 		return err
 	}
 	rows := [][]string{{"SNAPSHOT", "NAMED", "CHANGE", "WHY"}}

@@ -89,7 +89,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 			fmt.Fprintf(w, "          listening on %s\n", u)
 		}
 	} else {
-		fmt.Fprintf(w, "Server    not running (start it with: holdfast serve --data %s)\n", st.Dir)
+		fmt.Fprintf(w, "Server    not running (start it with: holdfast serve --data %s)\n", shell(st.Dir))
 	}
 	printFence(w, st)
 	fmt.Fprintf(w, "Data      %s, %s free on its disk\n", st.Dir, size(st.FreeBytes))
@@ -98,7 +98,7 @@ func printStatus(w io.Writer, st *server.Status) error {
 	case st.People < 0:
 		fmt.Fprintln(w, "          accounts not known while the fence is closed")
 	case st.People == 0:
-		fmt.Fprintf(w, "          %s, no accounts yet (make one with: holdfast account add NAME --data %s)\n", changes, st.Dir)
+		fmt.Fprintf(w, "          %s, no accounts yet (make one with: holdfast account add NAME --data %s)\n", changes, shell(st.Dir))
 	default:
 		fmt.Fprintf(w, "          %s, %s\n", plural(st.People, "account", "accounts"), changes)
 	}
@@ -107,6 +107,9 @@ func printStatus(w io.Writer, st *server.Status) error {
 		printCopy(w, &m)
 	}
 	printWitness(w, st.Witness)
+	if st.Damaged() {
+		fmt.Fprintf(w, "DAMAGE    %s damaged, and no copy can heal it: holdfast scrub --full --data %s\n", plural(st.Scrub.Unhealed, "thing is", "things are"), shell(st.Dir))
+	}
 	for _, h := range st.Heals {
 		fmt.Fprintf(w, "Healed    %s: %s replayed in %s, report in incidents/%s\n", day(h.At), plural(h.Changes, "change", "changes"), h.Took.Round(time.Millisecond), h.Report)
 	}
@@ -133,6 +136,9 @@ func printCopy(w io.Writer, m *ledger.MirrorStatus) {
 		return
 	}
 	fmt.Fprintf(w, "Mirror    %s in %s: complete, %s free\n", m.Name, m.Path, size(m.FreeBytes))
+	if m.Slow > 0 {
+		fmt.Fprintf(w, "          It did not answer in time %s since the start (mirror_timeout)\n", plural(m.Slow, "time", "times"))
+	}
 	if m.SameDevice {
 		fmt.Fprintln(w, "          WARNING: it shares the disk of the data; when that disk dies, both die")
 	}
@@ -162,13 +168,15 @@ func todo(st *server.Status) string {
 	case st.Degraded:
 		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
-		return "read the report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
+		return "read the newest report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
+	case st.Damaged():
+		return "move and delete nothing; keep every old disk and image. docs/runbooks/scrub.md"
 	}
 	return ""
 }
 
 func printFence(w io.Writer, st *server.Status) {
-	fmt.Fprintf(w, "Fence     %s since %s\n          %s\n", st.State, day(st.Since), server.Words(st.State))
+	fmt.Fprintf(w, "Fence     %s since %s\n          %s\n", st.State, day(st.Since), server.Means(&st.Status))
 	if st.Reason != "" {
 		fmt.Fprintf(w, "          Why: %s\n", st.Reason)
 	}
@@ -176,7 +184,7 @@ func printFence(w io.Writer, st *server.Status) {
 		fmt.Fprintf(w, "          Detail: %s\n", st.Detail)
 	}
 	for _, a := range st.Closed {
-		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Account, a.Reason)
+		fmt.Fprintf(w, "          Account %s alone is closed: %s\n", a.Number(), a.Reason)
 		if a.Detail != "" {
 			fmt.Fprintf(w, "          Detail: %s\n", a.Detail)
 		}

@@ -52,6 +52,8 @@ type Config struct {
 	Policy   string // strict or degraded: what is done while a mirror is away
 	Copies   int    // mirrors that are to have every change; 0 = all
 
+	MirrorTimeout time.Duration // how long a step waits for a mirror or the witness
+
 	Listen             []string // HOST:PORT each
 	PublicURL          string   // scheme and host, without a slash at the end; empty: unknown
 	TLSCert, TLSKey    string   // PEM files; a relative path is below the data directory
@@ -75,6 +77,7 @@ type Config struct {
 func Default() *Config {
 	return &Config{
 		Policy:          "strict",
+		MirrorTimeout:   5 * time.Second,
 		Listen:          []string{"127.0.0.1:8480"},
 		ACMEDirectory:   "https://acme-v02.api.letsencrypt.org/directory",
 		LogLevel:        slog.LevelInfo,

@@ -23,7 +23,7 @@ var compare = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.Equa
 func full() *Config {
 	return &Config{
 		ServerID: holdfast.ServerID{1, 2, 3}, Mirrors: []Mirror{{"usb", "/mnt/usb/with space"}, {"nas", "/mnt/nas"}},
-		Witness: "/mnt/third", Policy: "degraded", Copies: 1,
+		Witness: "/mnt/third", Policy: "degraded", Copies: 1, MirrorTimeout: 1500 * time.Millisecond,
 		Listen: []string{"[::1]:0", "localhost:80", ":443"}, PublicURL: "https://cloud.example.org:8443",
 		TLSCert: "cert.pem", TLSKey: "/k", ACMEDirectory: "https://ca.example.org/dir", ACMEEmail: "a@b",
 		TrustedProxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
@@ -89,6 +89,7 @@ func TestParseErrors(t *testing.T) {
 		{least + "max_upload = 10", "want a size"},
 		{least + "max_upload = 9999999 TiB", "want a size"},
 		{least + "progress_timeout = 1ms", "from 5s to 1h"},
+		{least + "mirror_timeout = 1ms", "from 100ms to 10m"},
 		{least + "listen = 0.0.0.0:80", "unencrypted"},
 		{least + "listen = [::]:80", "unencrypted"},
 		{least + "listen = :80", "unencrypted"},

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/server"
 )
@@ -24,7 +25,7 @@ func (p *patient) askServer(ctx context.Context) []Finding {
 		return []Finding{bad("run it as the user of the server, or as root", "the running server cannot be asked: %v", reason(err))}
 	}
 	if conn == nil {
-		return []Finding{warn("start it: docs/runbooks/systemd.md, or: holdfast serve --data "+p.Dir, "not running: devices are waiting for it")}
+		return []Finding{warn("start it: docs/runbooks/systemd.md, or: holdfast serve --data "+config.ShellWord(p.Dir), "not running: devices are waiting for it")}
 	}
 	var st server.Status
 	if err := conn.Call(ctx, "status", server.Nothing{}, &st); err != nil {
@@ -34,7 +35,7 @@ func (p *patient) askServer(ctx context.Context) []Finding {
 	p.conn, p.status = conn, &st
 	out := []Finding{ok("running, process %d, fence %s", st.PID, st.State)}
 	for _, t := range st.Troubles() {
-		out = append(out, bad(cmp.Or(st.Todo, "holdfast status --data "+p.Dir+" says what to do"), "%s", t))
+		out = append(out, bad(cmp.Or(st.Todo, "holdfast status --data "+config.ShellWord(p.Dir)+" says what to do"), "%s", t))
 	}
 	if st.Version != p.Version {
 		out = append(out, warn("restart the server after an update", "the server is %s, this program is %s", st.Version, p.Version))
@@ -167,9 +168,9 @@ func (p *patient) alerts(context.Context) []Finding {
 		ways = append(ways, fmt.Sprintf("mail to %d", n))
 	}
 	if len(ways) == 0 {
-		out = append(out, warn("set alert_webhook or alert_mail_server in holdfast.conf, then: holdfast alert test --data "+p.Dir, "nobody is told when the fence closes"))
+		out = append(out, warn("set alert_webhook or alert_mail_server in holdfast.conf, then: holdfast alert test --data "+config.ShellWord(p.Dir), "nobody is told when the fence closes"))
 	} else {
-		out = append(out, ok("%s, after %s (try: holdfast alert test --data %s)", strings.Join(ways, " and "), p.settings.AlertAfter, p.Dir))
+		out = append(out, ok("%s, after %s (try: holdfast alert test --data %s)", strings.Join(ways, " and "), p.settings.AlertAfter, config.ShellWord(p.Dir)))
 	}
 	if p.settings.HeartbeatURL == "" {
 		out = append(out, warn("set heartbeat_url in holdfast.conf to a watcher elsewhere: docs/monitoring.md", "nobody notices when this machine is dead: there is no heartbeat"))

@@ -232,7 +232,7 @@ func (p *patient) readSettings(context.Context) []Finding {
 	if err != nil {
 		var out []Finding
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			out = append(out, bad("edit "+file+", then: holdfast config check --data "+p.Dir, "%s", line))
+			out = append(out, bad("edit "+file+", then: holdfast config check --data "+config.ShellWord(p.Dir), "%s", line))
 		}
 		return out
 	}

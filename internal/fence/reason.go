@@ -18,6 +18,7 @@ const (
 	Deciding     Code = "deciding"      // an operator's decision is being carried out
 	Checking     Code = "checking"      // a request saw what may be false
 	MirrorAbsent Code = "mirror-absent" // a mirror's marker is not where it should be
+	MirrorSlow   Code = "mirror-slow"   // a mirror does not answer in time, or has not yet answered
 	MirrorFailed Code = "mirror-failed" // a mirror answers with errors, or is damaged
 	WitnessAway  Code = "witness-away"  // the head witness in the third place is not there, or answers with errors
 	Changing     Code = "changing"      // another session with other mirrors, or by other rules, is being begun
@@ -51,6 +52,7 @@ var words = map[Code]struct{ sentence, todo string }{
 	Deciding:     {"an operator's decision is being carried out", "wait; it takes moments"},
 	Checking:     {"checking: what was read may be false", "wait; store and mirrors are being compared again"},
 	MirrorAbsent: {"mirror %s is absent: it is not mounted, or something else is in its place", "if a mirror is not mounted, mount it; it goes on by itself. Remove nothing, put nothing in its place. docs/runbooks/mirror.md"},
+	MirrorSlow:   {"mirror %s does not answer in time: its disk, its mount or the network hangs", "look at that disk, at the mount and at the network; it goes on by itself when the mirror answers. A restart does not help. Remove nothing. docs/runbooks/mirror.md"},
 	MirrorFailed: {"mirror %s cannot be used", "look at that disk and at the mount; it goes on by itself when the mirror answers. Remove nothing. docs/runbooks/mirror.md"},
 	WitnessAway:  {"the head witness in the third place cannot be used", "mount its disk, or look at it; it goes on by itself. To go on without one: holdfast witness remove. docs/runbooks/witness.md"},
 	Changing:     {"mirrors or their policy are being changed", "wait; it takes moments"},
@@ -104,6 +106,8 @@ func Why(err error, mirror string) Reason {
 		r.Code = DiskFull
 	case mirror != "" && errors.Is(err, holdfast.ErrFenced):
 		r.Code = TakenOver
+	case mirror != "" && errors.Is(err, holdfast.ErrSlow):
+		r.Code = MirrorSlow
 	case mirror != "" && errors.Is(err, holdfast.ErrAbsent):
 		r.Code = MirrorAbsent
 	case mirror != "":

@@ -234,7 +234,11 @@ func openBlobs(cfg Config) (*homeBlobs, error) {
 
 // openMirror opens a mirror and the bucket it lies in, which the caller closes.
 func openMirror(ctx context.Context, cfg Config, m MirrorConfig) (*mirror.Mirror, *dir.Dir, error) {
-	b, err := dir.Open(cfg.FS, m.Path)
+	fsys, err := cfg.place(m.Name, m.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := dir.Open(fsys, m.Path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -246,7 +250,11 @@ func openMirror(ctx context.Context, cfg Config, m MirrorConfig) (*mirror.Mirror
 }
 
 func createMirror(ctx context.Context, cfg Config, m MirrorConfig) error {
-	b, err := dir.Create(cfg.FS, m.Path)
+	fsys, err := cfg.place(m.Name, m.Path)
+	if err != nil {
+		return err
+	}
+	b, err := dir.Create(fsys, m.Path)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,9 +99,7 @@ func TestTakenOver(t *testing.T) {
 	r := newRig(t)
 	r.mustPut("a", "1")
 	r.close(r.Ledger)
-	hf, err := os.ReadFile(filepath.Join(r.cfg.Dir, "heads"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.cfg.Dir, "heads"), bytes.Replace(hf, []byte(r.instance), []byte("00000000deadbeef"), 1), 0o600))
+	must(t, editHeads(r.cfg.Dir, func(f *headFile) { f.Instance = "00000000deadbeef" }))
 	l, err := Open(t.Context(), r.cfg)
 	must(t, err)
 	defer r.close(l)

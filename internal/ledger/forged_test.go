@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -177,16 +176,12 @@ func (h *history) toOldLog(t *testing.T, r *rig, at holdfast.Seq) {
 // toHeads rewrites DIR/heads.
 func (h *history) toHeads(t *testing.T, r *rig) {
 	t.Helper()
-	cfg := r.cfg.withDefaults()
-	f, err := readHeadFile(cfg)
-	must(t, err)
-	for i, e := range f.Heads {
-		head := h.heads()[e.Account]
-		f.Heads[i].Seq, f.Heads[i].Hash = head.Head.Seq, head.Head.Hash.String()
-	}
-	b, err := json.Marshal(f)
-	must(t, err)
-	must(t, os.WriteFile(headPath(cfg), b, 0o600))
+	must(t, editHeads(r.cfg.Dir, func(f *headFile) {
+		for i, e := range f.Heads {
+			head := h.heads()[e.Account]
+			f.Heads[i].Seq, f.Heads[i].Hash = head.Head.Seq, head.Head.Hash.String()
+		}
+	}))
 }
 
 // never fails if the forged body was served.

@@ -27,6 +27,7 @@ const (
 	guardEras   = 4                // per device and collection
 	guardKeys   = 1 << 14          // devices and collections watched at once
 	guardTold   = 5                // events for one device of one account while it goes on
+	guardNamed  = 8                // snapshots for one device at once; one more for each window that passes
 
 	guardSeedChanges = 2048     // of an account, read back after a start
 	guardSeedBytes   = 32 << 20 // of their payloads
@@ -39,6 +40,7 @@ type guard struct {
 	seeded  map[guardPlace]bool
 	past    map[holdfast.AccountID]*past
 	busy    map[guardWho]*active
+	spent   map[guardWho]*spent
 }
 
 type guardPlace struct {
@@ -64,12 +66,44 @@ type active struct {
 	told int
 }
 
+// spent is how many snapshots were named because of a device, less one for each window since. A device that
+// makes things and takes them away again, for ever, is no reason to fill account 0. The first incident after a
+// quiet window always has a snapshot: a window gives one back.
+type spent struct {
+	n  int
+	at time.Duration // up to when windows were counted
+}
+
+// may reports whether one more snapshot may be named, and counts it.
+func (g *guard) may(who guardWho, now time.Duration) bool {
+	s := g.spent[who]
+	if s == nil {
+		if len(g.spent) >= guardKeys {
+			clear(g.spent)
+		}
+		s = &spent{at: now}
+		g.spent[who] = s
+	}
+	back := int((now - s.at) / guardWindow)
+	if s.at += time.Duration(back) * guardWindow; s.n <= back {
+		s.n, s.at = 0, now
+	} else {
+		s.n -= back
+	}
+	if s.n >= guardNamed {
+		return false
+	}
+	s.n++
+	return true
+}
+
 // past is what an account did in the last minutes before it was first looked at.
 type past struct {
-	stamps map[holdfast.Seq]store.Stamp
-	oldest holdfast.Seq
-	newest int64         // milliseconds since 1970 UTC: when the newest was made, by the wall clock of then
-	read   time.Duration // when this was read
+	stamps  map[holdfast.Seq]store.Stamp
+	oldest  holdfast.Seq
+	newest  int64         // milliseconds since 1970 UTC: when the newest was made, by the wall clock of then
+	read    time.Duration // when this was read
+	counted bool          // the snapshots of those minutes are in spent
 }
 
 // watched is what one device has taken out of one collection lately.
@@ -108,7 +142,7 @@ type incident struct {
 func newGuard(s *session) *guard {
 	return &guard{
 		session: s, watched: map[guardKey]*watched{}, seeded: map[guardPlace]bool{},
-		past: map[holdfast.AccountID]*past{}, busy: map[guardWho]*active{},
+		past: map[holdfast.AccountID]*past{}, busy: map[guardWho]*active{}, spent: map[guardWho]*spent{},
 	}
 }
 

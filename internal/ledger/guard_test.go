@@ -341,3 +341,39 @@ func TestGuardFaults(t *testing.T) {
 		})
 	}
 }
+
+// A device that makes collections and deletes them for ever fills account 0 with no more than a few names, and
+// hides nothing by it: what it takes away of what was there before is in a snapshot, and so is the first thing
+// that it takes away after a quiet time.
+func TestGuardFlood(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	c := g.cards
+	g.fill(c, 0, 40)
+	churn := func(n int) {
+		for i := range n {
+			var id holdfast.CollectionID
+			g.by(5, func(tx *Tx) { id = tx.NewCollection(holdfast.Root, fmt.Sprint("junk", i), holdfast.KindFile, nil) })
+			g.by(5, func(tx *Tx) { tx.Put(id, "x", "text/plain", 0, InlineBody([]byte("x"))) })
+			g.by(5, func(tx *Tx) { tx.DeleteCollection(id) })
+		}
+	}
+	churn(60)
+	if n := len(g.snaps()); n != guardNamed {
+		t.Errorf("%d snapshots after 60 incidents at once, want %d", n, guardNamed)
+	}
+	g.remove(5, c, 0, 40)
+	if all := g.snaps(); len(all) != guardNamed || all[0].Seq < 2 {
+		t.Errorf("the old members are in no snapshot: %+v", all)
+	}
+	for range 5 {
+		g.pass(guardWindow + guardSlot)
+		churn(5)
+	}
+	if n := len(g.snaps()); n > guardNamed+5 || n < guardNamed+5 {
+		t.Errorf("%d snapshots, want %d and one for each window", n, guardNamed)
+	}
+	if n := len(g.events()); n > guardTold*6 {
+		t.Errorf("%d events", n)
+	}
+}

@@ -88,6 +88,9 @@ func (g *guard) seedFired(tx *store.Tx, at guardPlace, p *past) error {
 			continue
 		}
 		who := guardWho{at.account, *s.Device}
+		if !p.counted {
+			g.may(who, p.read)
+		}
 		if a := g.busy[who]; a == nil || s.Seq < a.seq {
 			g.busy[who] = &active{name: s.Name, seq: s.Seq, last: p.read}
 		}
@@ -99,5 +102,6 @@ func (g *guard) seedFired(tx *store.Tx, at guardPlace, p *past) error {
 			g.watched[key].fired = true
 		}
 	}
+	p.counted = true
 	return nil
 }

@@ -23,13 +23,16 @@ func (g *guard) report(tx *store.Tx, in *incident, b *batch) error {
 	if a != nil {
 		told = a.told
 	}
-	if a == nil || in.newest > a.seq {
+	if (a == nil || in.newest > a.seq) && g.may(who, now) {
 		name, err := g.name(tx, in, b)
 		if err != nil {
 			return err
 		}
 		a = &active{name: name, seq: in.seq, told: told}
 		g.busy[who] = a
+	}
+	if a == nil { // cannot be: a quiet window gives one back
+		return nil
 	}
 	a.last = now
 	if a.told++; a.told <= guardTold {
@@ -59,12 +62,17 @@ func (g *guard) name(tx *store.Tx, in *incident, b *batch) (string, error) {
 		Why: "the state before " + in.words(), Automatic: true, Device: &in.device, Collection: in.collection,
 	}
 	r := &request{account: holdfast.Server, fn: func(t *Tx) error {
-		all, err := t.snapshots(in.account, at.Add(-time.Hour))
-		if err != nil {
-			return err
+		free := s.Name
+		for n := 2; ; n++ {
+			switch _, err := t.snapshotNamed(in.account, free); {
+			case errors.Is(err, holdfast.ErrNotFound):
+				s.Name = free
+				return t.putSnapshot(&s)
+			case err != nil:
+				return err
+			}
+			free = fmt.Sprintf("%s-%d", s.Name, n)
 		}
-		s.Name = freeName(all, s.Name)
-		return t.putSnapshot(&s)
 	}}
 	if err := g.session.run(tx, r, b); err != nil {
 		return "", err

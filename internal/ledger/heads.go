@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,7 @@ type headFile struct {
 	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
 	Doubted  []string        `json:"doubted,omitempty"` // mirrors that gave what is false, and were not refilled yet
 	Members  []member        `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
+	Sum      string          `json:"sum"`               // see encode
 }
 
 type headFileEntry struct {
@@ -44,6 +46,31 @@ type headFileEntry struct {
 
 const headFormat = "holdfast heads 1"
 
+// encode returns the file. Its sum is the SHA-256 of the same document, without spaces and with an empty sum: a bit that
+// flips in a head must not prove a loss that never was.
+func (f headFile) encode() ([]byte, error) {
+	sum, err := f.sum()
+	if err != nil {
+		return nil, err
+	}
+	f.Sum = sum
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("encode head file: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+func (f headFile) sum() (string, error) {
+	f.Sum = ""
+	b, err := json.Marshal(f)
+	if err != nil {
+		return "", fmt.Errorf("encode head file: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 const maxHeadFile = 1 << 28 // bytes; an account takes about 140
 
 func headPath(cfg Config) string { return filepath.Join(cfg.Dir, "heads") }
@@ -55,11 +82,11 @@ func createHeadFile(cfg Config, heads map[holdfast.AccountID]holdfast.AccountHea
 		h := heads[a]
 		f.Heads = append(f.Heads, headFileEntry{Account: a, Epoch: h.Epoch, Seq: h.Head.Seq, Hash: h.Head.Hash.String()})
 	}
-	b, err := json.MarshalIndent(f, "", " ")
+	b, err := f.encode()
 	if err != nil {
-		return fmt.Errorf("encode head file: %w", err)
+		return err
 	}
-	if err := durable.Create(cfg.FS, headPath(cfg), append(b, '\n'), durable.FilePerm); err != nil {
+	if err := durable.Create(cfg.FS, headPath(cfg), b, durable.FilePerm); err != nil {
 		return fmt.Errorf("create head file: %w", err)
 	}
 	return nil
@@ -77,6 +104,9 @@ func readHeadFile(cfg Config) (*headFile, error) {
 	var f headFile
 	if err := json.Unmarshal(b, &f); err != nil || f.Format != headFormat || f.Instance == "" {
 		return nil, fmt.Errorf("head file %s is not readable: %w", headPath(cfg), holdfast.ErrCorrupt)
+	}
+	if sum, err := f.sum(); err != nil || sum != f.Sum {
+		return nil, fmt.Errorf("head file %s is damaged, its checksum is another one: %w", headPath(cfg), holdfast.ErrCorrupt)
 	}
 	if f.Server != cfg.Server.String() {
 		return nil, fmt.Errorf("head file %s is of server %s, the configuration of %s: %w", headPath(cfg), f.Server, cfg.Server, holdfast.ErrAbsent)
@@ -226,11 +256,11 @@ func (l *Ledger) replaceHeadFile(f *headFile, shut bool) error {
 		}
 	}
 	slices.SortFunc(f.Heads, func(a, b headFileEntry) int { return int(min(max(int64(a.Account)-int64(b.Account), -1), 1)) })
-	b, err := json.MarshalIndent(f, "", " ")
+	b, err := f.encode()
 	if err != nil {
-		return fmt.Errorf("encode head file: %w", err)
+		return err
 	}
-	if err := durable.Replace(l.cfg.FS, headPath(l.cfg), append(b, '\n'), 0o600); err != nil {
+	if err := durable.Replace(l.cfg.FS, headPath(l.cfg), b, 0o600); err != nil {
 		return fmt.Errorf("write head file: %w", err)
 	}
 	return nil

@@ -2,18 +2,23 @@ package ledger
 
 import (
 	"crypto/rand"
+	"time"
 
+	"holdfast"
 	"holdfast/internal/store"
 )
 
 // hooks let the simulator decide what runs next, and plant a bug. All of them are zero in a real ledger.
 type hooks struct {
-	gate   func(where string)      // may block; called where a goroutine of the ledger wakes, before it touches a disk
-	proof  func()                  // a proof begins
-	random func(p []byte)          // draws the random bits of a term; nil = crypto/rand
-	store  func(cfg *store.Config) // changes how the store is opened
-	fault  func(step string) error // as Ledger.fault, from the first moment on
-	plant  plant
+	gate    func(where string)                             // may block; called where a goroutine of the ledger wakes, before it touches a disk
+	proof   func()                                         // a proof begins
+	random  func(p []byte)                                 // draws the random bits of a term; nil = crypto/rand
+	store   func(cfg *store.Config)                        // changes how the store is opened
+	attempt func(by holdfast.DeviceID, head holdfast.Head) // a change is about to be committed
+	fault   func(step string) error                        // as Ledger.fault, from the first moment on
+	plant   plant
+
+	after func(path string, d time.Duration) <-chan time.Time // makes the timers of what waits for a mirror; nil = package time's
 }
 
 // plant is one bug on purpose: what the models (rules R1-R12) and the fault matrix say must not be done. The
@@ -42,7 +47,7 @@ const (
 	tokenUnknown        // F4: a token ahead of the head gets valid-sync-token
 	absentIsNew         // F2: an absent mirror is taken for a new one
 	healSkips           // L5: a heal leaves an operation out
-	goOn                // a failed sync is not final
+	emptyListing        // F3: the listing of an absent store is empty
 )
 
 func (l *Ledger) planted(p plant) bool { return l.cfg.hooks.plant == p }

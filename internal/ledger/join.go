@@ -429,6 +429,7 @@ func (j *join) finish(ctx context.Context) error {
 	s := j.session
 	var own error // of the joining mirror: the session goes on without it
 	ran := s.do(func() error {
+		defer s.ledger.within("join", j.at.Path)() // batches wait
 		if _, own = j.round(ctx, false); own != nil {
 			return nil
 		}

@@ -119,7 +119,7 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	case ctx.Err() != nil:
 		l.dropStore()
 		return false
-	case errors.Is(err, holdfast.ErrFatal) && !l.planted(goOn):
+	case errors.Is(err, holdfast.ErrFatal):
 		l.setState(fence.Closed, whyOf(err))
 		l.condemn(err)
 		l.dropStore()

@@ -48,24 +48,26 @@ type MirrorConfig struct {
 
 // Config says where a ledger lives.
 type Config struct {
-	Dir         string            // the data directory: store/, blobs/, heads, incidents/
-	Server      holdfast.ServerID // as init made it
-	Mirrors     []MirrorConfig    // the live ones of them have a change before it is acknowledged
-	Policy      Policy            // what is done while a mirror is away; empty = Strict
-	Copies      int               // mirrors that must have a change (K); 0 = all
-	Witness     string            // directory of the head witness in a third place; "" = none
-	SegmentSize int64             // bytes of a mirror's segment; 0 = the mirror's default
-	MinFree     int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
-	Log         *slog.Logger
-	ScrubRate   int64            // bytes a second that a scrub reads at least; 0: as fast as it can
-	FS          durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
-	Now         func() time.Time // nil = time.Now; for people and reports, never for order
+	Dir           string            // the data directory: store/, blobs/, heads, incidents/
+	Server        holdfast.ServerID // as init made it
+	Mirrors       []MirrorConfig    // the live ones of them have a change before it is acknowledged
+	Policy        Policy            // what is done while a mirror is away; empty = Strict
+	Copies        int               // mirrors that must have a change (K); 0 = all
+	Witness       string            // directory of the head witness in a third place; "" = none
+	SegmentSize   int64             // bytes of a mirror's segment; 0 = the mirror's default
+	MirrorTimeout time.Duration     // how long a step may wait for a mirror or the witness before that counts as away; 0 = 5 s, negative = for ever (the simulator)
+	MinFree       int64             // bytes that store and mirrors keep free; below, writes get ErrFull; 0 = 32 MiB
+	Log           *slog.Logger
+	ScrubRate     int64            // bytes a second that a scrub reads at least; 0: as fast as it can
+	FS            durable.FS       // under store, blobs, mirrors and head files; nil = durable.Disk
+	Now           func() time.Time // nil = time.Now; for people and reports, never for order
 
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
-	vfs   string // SQLite's name for FS; only the simulator sets it
-	hooks hooks  // only the simulator sets any
+	vfs    string  // SQLite's name for FS; only the simulator sets it
+	hooks  hooks   // only the simulator and tests set any
+	bounds *bounds // set by open
 
 	elapsed func() time.Duration // monotonic, since the start; nil = the machine's; only tests set it
 
@@ -83,6 +85,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MinFree == 0 {
 		c.MinFree = defaultMinFree
+	}
+	if c.MirrorTimeout == 0 {
+		c.MirrorTimeout = defaultMirrorTimeout
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -242,6 +247,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
+	cfg.bounds = newBounds(cfg)
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
@@ -255,6 +261,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness,
 	}
 	l.fault = cfg.hooks.fault
+	cfg.bounds.told = l.tellSlow
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
 	}
@@ -266,9 +273,11 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	return l, nil
 }
 
-// Close stops taking writes, finishes those under way, seals the logs and closes the store.
+// Close stops taking writes, finishes those under way, seals the logs and closes the store. Mirrors that have not
+// done their part within Config.MirrorTimeout are left as they are; their logs are complete without it.
 func (l *Ledger) Close(ctx context.Context) error {
 	l.cancel()
+	l.closeSoon()
 	select {
 	case <-l.ended:
 		return nil

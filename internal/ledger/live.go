@@ -9,7 +9,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/bucket/dir"
-	"holdfast/internal/durable"
 	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
@@ -114,7 +113,7 @@ func (p *proof) grade(all []*candidate) {
 		id := c.m.ID()
 		own, named := memberByID(p.members, id), memberByName(p.members, c.Name)
 		switch {
-		case len(p.members) == 0, own != nil && own.Behind == 0, p.ledger.honest[id]:
+		case len(p.members) == 0, own != nil && own.Behind == 0, p.ledger.honest[id], p.ledger.planted(absentIsNew):
 			c.grade = complete
 		case own != nil:
 			c.grade = behind
@@ -398,7 +397,11 @@ func (l *Ledger) condemn(err error) {
 }
 
 // sameDisk reports whether two places share a disk; nobody knows: false.
-func (l *Ledger) sameDisk(path string) bool {
-	same, err := durable.SameDevice(l.cfg.FS, l.cfg.Dir, path)
-	return err == nil && same
+func (l *Ledger) sameDisk(name, path string) bool {
+	there, err := l.deviceOf(name, path)
+	if err != nil {
+		return false
+	}
+	home, err := l.cfg.FS.Stat(l.cfg.Dir)
+	return err == nil && home.Dev == there
 }

@@ -40,34 +40,43 @@ type media struct {
 	deltas map[holdfast.Seq]string // what a device hears that has seen everything up to a seq
 	served int                     // answers that were right
 	failed int                     // answers that were errors
+	last   error                   // the last of them
 	totals map[string]*mediaTotal
 }
 
 // mediaTotal counts the cases of one kind.
 type mediaTotal struct{ cases, detected, harmless, healed, refused int }
 
-// newMedia makes a server with two accounts' worth of pages: cards, versions of them, deleted ones, collections, blobs.
-func newMedia(t *testing.T, seed uint64) *media {
+// mediaDir is a directory for servers: no power cut is played here, memory is as good as a disk.
+func mediaDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "media")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// newMedia makes a server, which is closed, with two accounts' worth of pages: cards, versions of them, deleted ones, collections, blobs.
+func newMedia(t *testing.T) *media {
 	t.Helper()
 	m := &media{
 		rig: newRig(t, func(c *Config) {
-			c.SegmentSize = 96 << 10
-			if dir, err := os.MkdirTemp("/dev/shm", "media"); err == nil { // no power cut is played here: memory is as good as a disk
-				t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
-				c.Dir, c.Mirrors[0].Path = filepath.Join(dir, "data"), filepath.Join(dir, "mirror")
-			}
-		}), rng: rand.New(rand.NewPCG(seed, 2)), seed: seed, //nolint:gosec // a test
-		deltas: map[holdfast.Seq]string{}, totals: map[string]*mediaTotal{},
+			dir := mediaDir(t)
+			c.SegmentSize, c.Dir, c.Mirrors[0].Path = 96<<10, filepath.Join(dir, "data"), filepath.Join(dir, "mirror")
+		}), deltas: map[holdfast.Seq]string{},
 	}
+	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
 	text := func(n int) string {
 		b := make([]byte, n)
 		for i := range b {
-			b[i] = byte('a' + m.rng.IntN(26))
+			b[i] = byte('a' + rng.IntN(26))
 		}
 		return string(b)
 	}
 	for i := range 90 {
-		m.mustPut(fmt.Sprintf("card%02d.vcf", i%50), text(300+m.rng.IntN(6000)))
+		m.mustPut(fmt.Sprintf("card%02d.vcf", i%50), text(300+rng.IntN(6000)))
 	}
 	_, err := m.Update(t.Context(), person, 1, func(tx *Tx) error {
 		for i := range 5 {
@@ -92,7 +101,23 @@ func newMedia(t *testing.T, seed uint64) *media {
 		must(t, err)
 		m.deltas[since] = d
 	}
+	m.close(m.Ledger)
 	return m
+}
+
+// clone opens a server on copies of m's directories; what it does next depends on seed alone.
+func (m *media) clone(t *testing.T, seed uint64) *media {
+	t.Helper()
+	dir := mediaDir(t)
+	c := &media{
+		rig: &rig{t: t, cfg: m.cfg, cards: m.cards, acked: maps.Clone(m.acked)}, rng: rand.New(rand.NewPCG(seed, 2)), seed: seed, //nolint:gosec // a test
+		deltas: m.deltas, totals: map[string]*mediaTotal{},
+	}
+	c.cfg.Dir, c.cfg.Mirrors = filepath.Join(dir, "data"), []MirrorConfig{{"disk2", filepath.Join(dir, "mirror")}}
+	must(t, os.CopyFS(c.cfg.Dir, os.DirFS(m.cfg.Dir)))
+	must(t, os.CopyFS(c.cfg.Mirrors[0].Path, os.DirFS(m.cfg.Mirrors[0].Path)))
+	c.open()
+	return c
 }
 
 // delta is what changed since a seq, as a device hears it.
@@ -116,6 +141,7 @@ func (m *media) ask(what string) (errs int) {
 		case errors.Is(err, holdfast.ErrNotFound), err == nil && got != want:
 			m.t.Fatalf("seed %d, %s: WRONG answer for %s: %d bytes, %v", m.seed, what, name, len(got), err)
 		case err != nil:
+			m.last = err
 			errs++
 		}
 	}
@@ -125,6 +151,7 @@ func (m *media) ask(what string) (errs int) {
 		case errors.Is(err, holdfast.ErrNotFound), err == nil && got != want:
 			m.t.Fatalf("seed %d, %s: WRONG delta since %d: %v\ngot  %s\nwant %s", m.seed, what, since, err, got, want)
 		case err != nil:
+			m.last = err
 			errs++
 		}
 	}
@@ -275,7 +302,7 @@ func (m *media) one(i int) {
 func (m *media) heal(what string, total *mediaTotal, silent bool) {
 	m.waitOpen()
 	if errs := m.ask(what); errs > 0 {
-		m.t.Fatalf("seed %d, %s: %d errors after the scrub: %+v", m.seed, what, errs, m.Status().Scrub)
+		m.t.Fatalf("seed %d, %s: %d errors after the scrub, the last %v; fence %s, closed %+v; %+v; %s", m.seed, what, errs, m.last, m.Status().State, m.Status().Closed, m.Status().Scrub, m.lastReport())
 	}
 	if u := m.Status().Scrub.Unhealed; u > 0 {
 		m.t.Fatalf("seed %d, %s: unhealed: %+v", m.seed, what, m.Status().Scrub.Damage)
@@ -292,6 +319,17 @@ func (m *media) heal(what string, total *mediaTotal, silent bool) {
 			m.t.Fatalf("seed %d, %s: %s: %v", m.seed, what, name, err)
 		}
 	}
+}
+
+// lastReport is the newest of the scrub's incident reports.
+func (m *media) lastReport() string {
+	names := m.glob(m.cfg.Dir, "incidents", "*-scrub-*.md")
+	if len(names) == 0 {
+		return "no report"
+	}
+	b, err := os.ReadFile(names[len(names)-1])
+	must(m.t, err)
+	return string(b)
 }
 
 // tryOpen starts the server; false: it refuses, and says so.
@@ -334,11 +372,12 @@ func TestMediaDamage(t *testing.T) {
 		served, failed int
 	}
 	results := make(chan result, cases/perServer+1)
+	image := newMedia(t)
 	t.Run("servers", func(t *testing.T) {
 		for n := 0; n < cases; n += perServer {
 			t.Run(fmt.Sprint(n/perServer), func(t *testing.T) {
 				t.Parallel()
-				m := newMedia(t, uint64(n/perServer)+1)
+				m := image.clone(t, uint64(n/perServer)+1)
 				for i := range min(perServer, cases-n) {
 					m.one(i)
 				}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,11 +90,11 @@ func (l *Ledger) replaceMembers(members []member) error {
 		return err
 	}
 	f.Members = members
-	b, err := json.MarshalIndent(f, "", " ")
+	b, err := f.encode()
 	if err != nil {
-		return fmt.Errorf("encode head file: %w", err)
+		return err
 	}
-	return durable.Replace(l.cfg.FS, headPath(l.cfg), append(b, '\n'), durable.FilePerm)
+	return durable.Replace(l.cfg.FS, headPath(l.cfg), b, durable.FilePerm)
 }
 
 func (l *Ledger) memberList() []member {

@@ -293,7 +293,7 @@ func (l *Ledger) noteLive(p *proof) {
 
 // noteJoin shows how far a joining mirror is.
 func (l *Ledger) noteJoin(at place, m *mirror.Mirror, text string) {
-	same := l.sameDisk(at.Path)
+	same := l.sameDisk(at.Name, at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.infoOf(at)
@@ -345,6 +345,23 @@ func (l *Ledger) MirrorReadable(ctx context.Context, name string) error {
 		}
 		if own := memberByName(members, name); own != nil && own.Behind != 0 {
 			return errors.Join(fmt.Errorf("it is behind: %w", holdfast.ErrNotDurable), b.Close())
+		}
+		return b.Close()
+	}
+	return fmt.Errorf("mirror %s: %w", name, holdfast.ErrNotFound)
+}
+
+// MirrorThere reports whether a mirror of this server is where the settings have the one of a name, complete
+// or not. ErrAbsent: it is not.
+func (l *Ledger) MirrorThere(ctx context.Context, name string) error {
+	places, _, _ := l.places()
+	for _, at := range places {
+		if at.Name != name {
+			continue
+		}
+		_, b, err := openMirror(ctx, l.cfg, at.MirrorConfig)
+		if err != nil {
+			return err
 		}
 		return b.Close()
 	}

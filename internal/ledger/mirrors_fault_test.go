@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -256,9 +255,10 @@ func moved(t *testing.T, cfg Config, root, image string) Config {
 	for i, m := range cfg.Mirrors {
 		cfg.Mirrors[i].Path = filepath.Join(image, filepath.Base(m.Path))
 	}
-	name := filepath.Join(cfg.Dir, "heads")
-	b, err := os.ReadFile(name)
-	must(t, err)
-	must(t, os.WriteFile(name, bytes.ReplaceAll(b, []byte(root+"/"), []byte(image+"/")), 0o600))
+	must(t, editHeads(cfg.Dir, func(f *headFile) {
+		for i := range f.Members {
+			f.Members[i].Path = strings.Replace(f.Members[i].Path, root+"/", image+"/", 1)
+		}
+	}))
 	return cfg
 }

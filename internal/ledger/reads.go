@@ -21,6 +21,7 @@ type reads struct {
 	at      holdfast.Seq // the same for the store; store.Newest spares it a look at the history
 	ledger  *Ledger
 	paths   *paths
+	gone    bool // of emptyListing
 }
 
 // found returns the collection of key, from memory or by ask.
@@ -121,6 +122,9 @@ func (q *reads) ByUID(c holdfast.CollectionID, uid string) (*Resource, error) {
 
 // Resources returns at most limit members of collection c, sorted bytewise by name, from the first name above after.
 func (q *reads) Resources(c holdfast.CollectionID, after string, limit int) ([]Resource, error) {
+	if q.gone {
+		return nil, nil
+	}
 	r, err := q.open()
 	if err != nil {
 		return nil, err

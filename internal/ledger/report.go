@@ -148,7 +148,10 @@ func (r *report) text(l *Ledger, now time.Time, shut map[holdfast.AccountID]clos
 		b.WriteString("- If anything was left of the old store it was moved to incidents/ beside this file; nothing was deleted.\n")
 	}
 	b.WriteString("\n## What is left to do\n\n")
-	if len(shut) == 0 && r.missingBlobs == 0 {
+	for _, a := range r.accepted {
+		a.left(&b)
+	}
+	if len(shut) == 0 && r.missingBlobs == 0 && len(r.accepted) == 0 {
 		b.WriteString("- Nothing is missing. Find out why it happened before it happens again: disk errors in the system log, a restore by hand, somebody with access. See docs/runbooks/lost-store.md.\n")
 	}
 	if r.missingBlobs > 0 {
@@ -169,6 +172,11 @@ func (l *Ledger) reportToken(w fence.Witness) {
 	if err := l.putReport(name, r.text(l, now, shut)); err != nil {
 		l.log.Error("write incident report", "err", err)
 	}
+}
+
+// left says in a report what is left to do after a loss was accepted.
+func (l *Loss) left(b *strings.Builder) {
+	fmt.Fprintf(b, "- The lost changes of account %d are in no copy. What they held may be on its devices, or on an old disk or image: docs/runbooks/fence.md says how it gets back in. Find out why it happened before it happens again.\n", l.Account)
 }
 
 // write tells in a report what was accepted.

@@ -188,6 +188,11 @@ func (r *rig) incidents() []string {
 
 // editMembers changes which mirrors count, in the head file of a data directory that nobody uses.
 func editMembers(dir string, edit func([]member) []member) error {
+	return editHeads(dir, func(f *headFile) { f.Members = edit(f.Members) })
+}
+
+// editHeads changes the head file of a data directory that nobody uses.
+func editHeads(dir string, edit func(f *headFile)) error {
 	name := filepath.Join(dir, "heads")
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -197,8 +202,8 @@ func editMembers(dir string, edit func([]member) []member) error {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return err
 	}
-	f.Members = edit(f.Members)
-	if b, err = json.Marshal(f); err != nil {
+	edit(&f)
+	if b, err = f.encode(); err != nil {
 		return err
 	}
 	return os.WriteFile(name, b, 0o600)

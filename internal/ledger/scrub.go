@@ -47,7 +47,7 @@ type scrubber struct {
 	asked    map[string]ScrubMode // laps that somebody asked for, by name
 	doing    map[string]bool      // laps that are being read
 	always   bool                 // not only when somebody asks
-	fault    error                // why the last lap ended early
+	faults   map[string]error     // why the last lap of a part ended early, by name
 }
 
 func newScrubber(l *Ledger) *scrubber {
@@ -56,7 +56,7 @@ func newScrubber(l *Ledger) *scrubber {
 		l.log.Warn("scrub begins anew", "err", why)
 	}
 	s := &scrubber{
-		l: l, mu: newLock(), state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{},
+		l: l, mu: newLock(), state: *st, asked: map[string]ScrubMode{}, doing: map[string]bool{}, faults: map[string]error{},
 		suspects: map[holdfast.AccountID]bool{},
 	}
 	for i := range s.wake {
@@ -171,7 +171,9 @@ func (s *scrubber) idle(ctx context.Context, lane int, d time.Duration) {
 func (s *scrubber) ended(p *lap, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fault = err
+	if delete(s.faults, p.name()); err != nil {
+		s.faults[p.name()] = err
+	}
 	if len(s.suspects) == 0 || p.Part != partRows {
 		delete(s.asked, p.name())
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast"
 	"holdfast/frame"
@@ -84,7 +85,7 @@ func (w *logWalk) read(ctx context.Context, m *mirror.Mirror) (hurt, torn bool, 
 		cursor := ""
 		if got.Sealed {
 			w.behind = got.Name
-			if len(w.damage) == 0 { // damage is judged at the end, in this process
+			if !w.news() { // damage is judged at the end, in this process
 				cursor = got.Name
 			}
 		}
@@ -229,18 +230,30 @@ func (w *logWalk) hashAt(ctx context.Context, a holdfast.AccountID, at holdfast.
 	return h, err == nil, err
 }
 
+// news reports whether a lap met damage that no lap before it did.
+func (w *logWalk) news() bool {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return slices.ContainsFunc(w.damage, func(d mirror.Damage) bool {
+		return !slices.Contains(w.s.state.Known, w.lap.Copy+": "+d.String())
+	})
+}
+
 // finish judges what a lap found and refills what is lacking.
 func (w *logWalk) finish(ctx context.Context, m *mirror.Mirror) error {
 	n := &notice{copyName: w.lap.Copy, part: w.lap.Part}
 	for _, d := range w.damage {
 		n.damage = append(n.damage, d.String())
+		if strings.HasPrefix(d.Object, "term/") {
+			n.did = append(n.did, d.Object+" is the claim of an older term, on which nothing depends any more: it stays as it is, leave it so")
+		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(w.lap.Cover)) {
 		gaps := w.lap.Cover[a].lacking()
 		if len(gaps) == 0 || w.s.l.isShut(a) {
 			continue
 		}
-		if at, ok := w.other[a]; ok && len(w.damage) == 0 {
+		if at, ok := w.other[a]; ok && !w.news() {
 			if closed, err := w.fork(ctx, n, a, at); err != nil || closed {
 				if err != nil {
 					return err

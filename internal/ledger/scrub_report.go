@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -58,8 +59,8 @@ func (s *scrubber) status() *ScrubStatus {
 		Rate: max(0, s.l.cfg.ScrubRate), Always: s.always, Running: len(s.doing) > 0, Asked: len(s.asked) > 0, Found: s.state.Found,
 		Healed: s.state.Healed, Unhealed: len(s.state.Damage), Damage: slices.Clone(s.state.Damage), Laps: []ScrubLap{},
 	}
-	if s.fault != nil {
-		st.Fault = s.fault.Error()
+	for _, name := range slices.Sorted(maps.Keys(s.faults)) {
+		st.Fault = s.faults[name].Error()
 	}
 	now := s.l.now()
 	for _, p := range s.state.Laps {

@@ -136,19 +136,24 @@ func (s *scrubber) proveAccount(ctx context.Context, n *notice, c *copies, a hol
 	known := s.l.heads[a].Head
 	s.l.mu.RUnlock()
 	var v *store.Verdict
+	var has holdfast.Hash
 	err = c.audit(ctx, func(au *store.Audit) (err error) {
 		v, err = au.Account(ctx, a, pace, func(ch *frame.Change) error { return s.named(ctx, n, c, ch) })
+		if err == nil && v.Whole() {
+			if has, err = au.HashAt(a, known.Seq); errors.Is(err, holdfast.ErrNotFound) {
+				err = nil // it has another number of changes
+			}
+		}
 		return err
 	})
-	if err == nil && v.Whole() {
-		return s.acknowledged(ctx, n, c, a, known)
-	}
-	if err != nil && !errors.Is(err, holdfast.ErrCorrupt) {
-		return false, err
+	if err != nil && !errors.Is(err, holdfast.ErrCorrupt) || err == nil && v.Whole() && has == known.Hash {
+		return err == nil, err
 	}
 	what := fmt.Sprintf("account %d cannot be read from the store: %v", a, err)
 	switch {
 	case err != nil:
+	case v.Whole(): // whoever can write to the store can compute all of it anew (fault 31)
+		what = fmt.Sprintf("account %d: the store's changes prove themselves, and are not those that were acknowledged: change %d is another one. Somebody wrote them", a, known.Seq)
 	case v.Broken > 0:
 		what = fmt.Sprintf("account %d, change %d: %v", a, v.Broken, v.Err)
 	default:
@@ -159,23 +164,6 @@ func (s *scrubber) proveAccount(ctx context.Context, n *notice, c *copies, a hol
 	if err != nil {
 		return false, s.giveUp(n, a, err, true)
 	}
-	return false, nil
-}
-
-// acknowledged reports whether the changes of an account, which prove themselves, are those that this process
-// acknowledged: their chain has the durable head. Whoever can write to the store can compute all of it anew (fault 31).
-func (s *scrubber) acknowledged(ctx context.Context, n *notice, c *copies, a holdfast.AccountID, known holdfast.Head) (bool, error) {
-	var h holdfast.Hash
-	err := c.read(ctx, func(r *store.Reader) (err error) {
-		h, err = r.HashAt(a, known.Seq)
-		return err
-	})
-	if err != nil && !errors.Is(err, holdfast.ErrNotFound) || err == nil && h == known.Hash {
-		return err == nil, err
-	}
-	what := fmt.Sprintf("account %d: the store's changes prove themselves, and are not those that were acknowledged: change %d is another one. Somebody wrote them", a, known.Seq)
-	n.damage = append(n.damage, what)
-	s.l.log.Error("the store is damaged", "account", a.String(), "what", what)
 	return false, nil
 }
 

@@ -22,6 +22,7 @@ type device struct {
 	token   string
 	local   map[string]holdfast.Hash
 	made    int
+	under   *simChange // the change that is about to be committed
 	synced  bool
 }
 
@@ -81,6 +82,16 @@ func (d *device) body() []byte {
 	return bytes.Repeat([]byte(text), size/len(text)+1)
 }
 
+// attempted is told the head that a change will have, before it is committed.
+func (s *sim) attempted(by holdfast.DeviceID, head holdfast.Head) {
+	if by == 0 {
+		return
+	}
+	c := s.devices[by-1].under
+	c.head = head
+	s.oracle.attempted(c)
+}
+
 // outcomes are what a request may end with, for the trace; text may hold what was drawn by chance.
 var simOutcomes = []error{
 	nil, errSimPrecondition, holdfast.ErrFenced, holdfast.ErrNotDurable, holdfast.ErrFull, holdfast.ErrFatal,
@@ -135,6 +146,7 @@ func (d *device) write(p *proc, name string, body []byte) {
 		case known != (err == nil), known && r.Body != have:
 			return errSimPrecondition
 		}
+		d.under = &simChange{parent: parent.Hash, name: name, body: body}
 		if body == nil {
 			tx.Delete(s.files, name)
 		} else {
@@ -144,9 +156,6 @@ func (d *device) write(p *proc, name string, body []byte) {
 	})
 	if ran > 1 {
 		s.fail("device %d: one request was run %d times", d.no, ran)
-	}
-	if head.Seq == parent.Seq+1 {
-		s.oracle.attempted(&simChange{head: head, parent: parent.Hash, name: name, body: body})
 	}
 	s.log("device %d wrote %s (%d bytes, after %s): %s, %v", d.no, name, len(body), parent, head, err)
 	if d.gone(p, 1, err) {

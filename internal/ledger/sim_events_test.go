@@ -43,20 +43,30 @@ type weather []int
 
 func (s *sim) forecast() weather {
 	w := make(weather, len(events))
-	for range 1 + s.rng.IntN(6) {
-		i := s.rng.IntN(len(events))
-		if events[i].name == "beyond" && s.rng.IntN(3) > 0 {
-			continue
-		}
-		w[i] = 80 + s.rng.IntN(1200)
+	for range 1 + s.rng.IntN(4) {
+		w[s.rng.IntN(len(events))] = 150 + s.rng.IntN(2000)
 	}
-	for i, e := range events { // what undoes or repeats something else needs both
-		switch {
-		case e.name == "image" && w[i] == 0:
-			w[i] = 300
-		case e.name == "beyond" && w[i] > 0:
-			w[i] *= 3
+	often := func(least, most int, names ...string) {
+		for i, e := range events {
+			if slices.Contains(names, e.name) {
+				w[i] = least + s.rng.IntN(most-least)
+			}
 		}
+	}
+	often(200, 800, "image") // others need it
+	often(1000, 1001, "beyond")
+	if s.rng.IntN(8) > 0 { // what is lost then excuses much
+		w[len(w)-1] = 0
+	}
+	switch s.rng.IntN(6) { // one in two has a theme
+	case 0:
+		often(40, 100, "second server")
+		often(100, 400, "pause")
+		often(300, 1000, "kill", "stop")
+	case 1:
+		often(150, 600, "store removed", "store restored in place", "old store")
+	case 2:
+		often(150, 600, "flaky", "fault", "read fault", "mirror cut")
 	}
 	return w
 }
@@ -74,7 +84,7 @@ func (s *sim) happen() {
 		}
 	}
 	for _, b := range s.boxes {
-		if b.proc.buried && s.rng.IntN(20) == 0 && !b.data.Dead() {
+		if b.proc.buried && s.rng.IntN(10) == 0 && !b.data.Dead() {
 			s.start(b)
 		}
 	}
@@ -90,10 +100,10 @@ func (s *sim) live() {
 	for _, b := range s.boxes {
 		s.start(b)
 	}
-	turns := 100 + s.rng.IntN(1200)
+	turns := 200 + s.rng.IntN(2000)
 	s.cutAlone = s.rng.IntN(4) == 0
 	if s.rng.IntN(4) > 0 {
-		s.anyDisk().CrashAt(int64(1 + s.rng.IntN(600)))
+		s.anyDisk().CrashAt(int64(1 + s.rng.IntN(900)))
 	}
 	for n := 0; n < turns && s.violated == nil && !s.dark(); n++ {
 		s.turn()

@@ -29,7 +29,7 @@ func (s *sim) last() {
 			s.drive(func() { s.catchUp(d, b.proc) })
 		}
 	}
-	if s.violated == nil && !s.lossy {
+	if s.violated == nil && !s.lossy && s.forks == 0 { // an account that stays closed is not refilled
 		s.rebuild(b)
 	}
 }
@@ -53,7 +53,7 @@ func (s *sim) await(b *box) {
 		if state == fence.Open {
 			return
 		}
-		if (reason.Code == fence.TakenOver || reason.Code == fence.ClaimDamaged) && s.rolled && s.bug.what == noPlant {
+		if (reason.Code == fence.TakenOver || reason.Code == fence.ClaimDamaged) && s.rolled {
 			s.strays++ // a log was begun in a mirror that was set back at that moment: nobody knows whose it is
 			s.over = true
 			return

@@ -68,6 +68,7 @@ type sim struct {
 	acks     int
 	looks    int // at the media
 	opens    int
+	opened   int          // boxes, as bits
 	lost     map[int]bool // copies that lost data since a fence was opened last: mirrors, -1 the store
 	losses   int
 	lossy    bool // more was lost than is promised to be survived
@@ -257,7 +258,7 @@ func (s *sim) newProc(b *box) *proc {
 		check(err)
 	}
 	p.cfg = Config{
-		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(),
+		Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: &simFS{p}, vfs: v.Name(), MirrorTimeout: -1,
 		Now: func() time.Time { return time.Now().Add(s.skew) }, Notify: p.hears,
 		elapsed: func() time.Duration { return time.Since(s.begun) },
 		hooks: hooks{
@@ -267,7 +268,7 @@ func (s *sim) newProc(b *box) *proc {
 					b[i] = byte(s.draw.Uint32())
 				}
 			},
-			store: tuneStore,
+			store: tuneStore, attempt: s.attempted,
 			fault: func(step string) error { p.gate(step); return nil },
 		},
 	}
@@ -321,6 +322,7 @@ func (p *proc) hears(e Event) {
 	s := p.sim
 	if e.Kind == EventFence && e.State == "open" && !e.Bad && !p.dead.Load() {
 		s.opens++
+		s.opened |= 1 << p.box.no
 		if p.proofAt == s.losses {
 			clear(s.lost)
 		}
@@ -406,7 +408,7 @@ func (s *sim) ready() []*turn {
 	idle := s.quiet || !s.serves()
 	var out []*turn
 	for _, w := range s.waiting {
-		if w.p == nil && idle && strings.HasPrefix(w.what, "device") || w.p != nil && w.p.parked > s.turns || w.late > s.turns {
+		if w.p == nil && idle && strings.HasPrefix(w.what, "device") || w.p != nil && w.p.parked > s.turns || w.late > s.turns && !s.quiet {
 			continue
 		}
 		out = append(out, w)
@@ -443,8 +445,7 @@ func (s *sim) pass() {
 		return
 	}
 	w := ready[s.rng.IntN(len(ready))]
-	if s.rng.IntN(40) == 0 && len(ready) > 1 {
-		w.late = s.turns + 5 + s.rng.IntN(80)
+	if !s.quiet && len(ready) > 1 && s.dawdles(w) {
 		return
 	}
 	s.mu.Lock()
@@ -452,6 +453,24 @@ func (s *sim) pass() {
 	s.say("%s", w.key())
 	s.mu.Unlock()
 	close(w.c)
+}
+
+// durableStep says that a goroutine stands between the steps of one write.
+func durableStep(what string) bool {
+	return what == "publish" || strings.HasPrefix(what, "before ") || strings.HasPrefix(what, "after ")
+}
+
+// dawdles lets a goroutine sleep for a while; between the steps of a write sometimes for longer than a proof takes.
+func (s *sim) dawdles(w *turn) bool {
+	switch {
+	case w.late > 0:
+		return false // it slept already
+	case durableStep(w.what) && s.rng.IntN(25) == 0:
+		w.late = s.turns + 50 + s.rng.IntN(500)
+	case s.rng.IntN(40) == 0:
+		w.late = s.turns + 5 + s.rng.IntN(80)
+	}
+	return w.late > 0
 }
 
 // reap buries the processes that ended by themselves.
@@ -470,7 +489,7 @@ func (s *sim) run() {
 	for _, d := range s.devices {
 		go d.run()
 	}
-	lives := 2 + s.rng.IntN(4)
+	lives := 2 + s.rng.IntN(3)
 	for s.life = 0; s.life < lives && s.violated == nil; s.life++ {
 		s.live()
 		s.cut()

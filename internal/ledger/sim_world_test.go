@@ -45,7 +45,7 @@ func newWorld(mirrors int) *world {
 	v, err := simvfs.Register(fsys, simvfs.Options{})
 	check(err)
 	defer v.Close()
-	cfg := Config{Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: fsys, vfs: v.Name(), hooks: hooks{store: tuneStore}}
+	cfg := Config{Dir: "/data", Server: simServer, SegmentSize: simSegment, MinFree: simMinFree, FS: fsys, vfs: v.Name(), MirrorTimeout: -1, hooks: hooks{store: tuneStore}}
 	for i := range mirrors {
 		s.mirrors = append(s.mirrors, simdisk.New(uint64(2+i)))
 		cfg.Mirrors = append(cfg.Mirrors, MirrorConfig{Name: fmt.Sprintf("m%d", i), Path: fmt.Sprintf("/m%d", i)})

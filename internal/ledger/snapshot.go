@@ -126,7 +126,13 @@ func (l *Ledger) nameSnapshot(ctx context.Context, a holdfast.AccountID, s Snaps
 			}
 			s.Name = freeName(all, s.Name)
 		}
-		if n := len(all); !s.Automatic && n >= maxSnapshots {
+		n := 0 // what the server names takes no room from what persons name
+		for i := range all {
+			if !all[i].Automatic {
+				n++
+			}
+		}
+		if !s.Automatic && n >= maxSnapshots {
 			return fmt.Errorf("the account has %d snapshots: %w", n, holdfast.ErrQuota)
 		}
 		return tx.putSnapshot(&s)

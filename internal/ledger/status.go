@@ -8,11 +8,11 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"holdfast"
-	"holdfast/internal/durable"
 	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
@@ -69,6 +69,7 @@ type MirrorStatus struct {
 	Changes uint64        `json:"changes"`                 // acknowledged ones of all accounts that it had when it was complete last
 	Missing *time.Time    `json:"missing_since,omitempty"` // since when it is not complete; absent while it is
 	Silent  time.Duration `json:"silent_ns,omitempty"`     // how long its file system has not answered; 0: it does
+	Slow    int           `json:"slow"`                    // times since the start that it did not answer within Config.MirrorTimeout
 }
 
 // Complete reports whether a mirror has everything that was acknowledged, and answers.
@@ -89,15 +90,34 @@ const hangsAfter = 15 * time.Second
 // Hangs reports whether a write has waited for a disk for too long.
 func (s *Status) Hangs() bool { return s.StepTook > hangsAfter }
 
+// Damaged reports whether the scrub found damage that no copy can heal.
+func (s *Status) Damaged() bool { return s.Scrub != nil && s.Scrub.Unhealed > 0 }
+
+// Number is the account's number as commands take and print it, in decimal.
+func (c *ClosedStatus) Number() string {
+	n, err := strconv.ParseUint(c.Account, 16, 64)
+	if err != nil {
+		return c.Account
+	}
+	return strconv.FormatUint(n, 10)
+}
+
 // Troubles says in words what is not as it should be; empty: the fence is open, no account is closed and
-// every copy is complete. The exit code of `holdfast status`, the heartbeat and the page go by it.
+// every copy is complete and without damage that cannot be healed. The exit code of `holdfast status`, the heartbeat and the page go by it.
 func (s *Status) Troubles() []string {
 	var all []string
 	if s.State != fence.Open.String() {
 		all = append(all, strings.TrimSuffix("the fence is "+s.State+": "+s.Reason, ": "))
 	}
 	if n := len(s.Closed); n > 0 {
-		all = append(all, fmt.Sprintf("%d accounts alone are closed", n))
+		var which []string
+		for _, c := range s.Closed[:min(n, 10)] {
+			which = append(which, c.Number())
+		}
+		if n > 10 {
+			which = append(which, "...")
+		}
+		all = append(all, fmt.Sprintf("closed alone, and their devices told to wait: account %s", strings.Join(which, ", ")))
 	}
 	for i := range s.Mirrors {
 		switch m := &s.Mirrors[i]; {
@@ -116,6 +136,9 @@ func (s *Status) Troubles() []string {
 	if w := s.Witness; w != nil && w.State != "complete" {
 		all = append(all, "the head witness is not complete: "+w.State)
 	}
+	if s.Damaged() {
+		all = append(all, fmt.Sprintf("%d things are damaged and no copy can heal them: holdfast scrub --full lists them", s.Scrub.Unhealed))
+	}
 	return all
 }
 
@@ -128,6 +151,10 @@ func (l *Ledger) Status() Status {
 	for i := range s.Mirrors { // without the lock: a mirror that hangs must stop nobody else
 		m := &s.Mirrors[i]
 		m.FreeBytes, m.Silent = l.free.ask(l.cfg.FS, m.Path)
+		m.Slow = l.slow(m.Path)
+	}
+	if s.Witness != nil {
+		s.Witness.Slow = l.slow(s.Witness.Path)
 	}
 	s.FreeBytes, _ = l.free.ask(l.cfg.FS, l.cfg.Dir)
 	s.Step, s.StepTook = l.under.oldest()
@@ -183,7 +210,7 @@ func (l *Ledger) AccountHead(a holdfast.AccountID) (holdfast.AccountHead, bool) 
 
 // noteMirror keeps what an attempt to open a mirror showed. Whether it is complete is seen later.
 func (l *Ledger) noteMirror(at place, m *mirror.Mirror, err error) {
-	same := l.sameDisk(at.Path)
+	same := l.sameDisk(at.Name, at.Path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.infoOf(at)
@@ -218,14 +245,18 @@ func (l *Ledger) infoOf(at place) *MirrorStatus {
 	return &l.info[len(l.info)-1]
 }
 
-// sharesDisk reports whether a place lies on the disk of the store or of a mirror.
+// sharesDisk reports whether the witness's place lies on the disk of the store or of a mirror.
 func (l *Ledger) sharesDisk(path string) bool {
-	if l.sameDisk(path) {
+	if l.sameDisk("", path) {
 		return true
+	}
+	own, err := l.deviceOf("", path)
+	if err != nil {
+		return false
 	}
 	places, _, _ := l.places()
 	for _, m := range places {
-		if same, err := durable.SameDevice(l.cfg.FS, m.Path, path); err == nil && same {
+		if dev, err := l.deviceOf(m.Name, m.Path); err == nil && dev == own {
 			return true
 		}
 	}

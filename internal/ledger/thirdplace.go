@@ -50,8 +50,12 @@ func (p *proof) openWitness(ctx context.Context) error {
 	if path == "" {
 		return nil
 	}
-	b, err := dir.Open(l.cfg.FS, path)
 	var w *witness.Witness
+	var b *dir.Dir
+	fsys, err := l.cfg.place("", path)
+	if err == nil {
+		b, err = dir.Open(fsys, path)
+	}
 	if err == nil {
 		if w, err = witness.Open(ctx, witness.Config{Server: l.cfg.Server, Bucket: b}); err != nil {
 			err = errors.Join(err, b.Close())
@@ -99,6 +103,7 @@ func (p *proof) beginWitness(ctx context.Context) error {
 // moveWitness records a batch in the third place: it is in every mirror, and the claim was ours after
 // that, so who claims next finds in the mirrors what the witness says.
 func (s *session) moveWitness(heads map[holdfast.AccountID]holdfast.AccountHead) error {
+	defer s.ledger.within("move the head witness", s.third.bucket.Path())()
 	if err := s.third.Move(context.Background(), heads); err != nil {
 		return &mirrorError{"", err}
 	}
@@ -181,6 +186,7 @@ type WitnessStatus struct {
 	ID         string `json:"id,omitempty"`
 	State      string `json:"state"`       // "complete", or what is wrong
 	SameDevice bool   `json:"same_device"` // shares a disk with the store or a mirror: not a third place
+	Slow       int    `json:"slow"`        // times since the start that it did not answer within Config.MirrorTimeout
 }
 
 func (l *Ledger) noteWitness(path string, w *witness.Witness, err error) {

@@ -302,6 +302,9 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 		return fmt.Errorf("apply change %s of account %s: %w", c.Seq, r.account, err)
 	}
 	r.head = holdfast.Head{Seq: c.Seq, Hash: hash}
+	if s.ledger.cfg.hooks.attempt != nil {
+		s.ledger.cfg.hooks.attempt(r.device, r.head)
+	}
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
 	b.bytes += len(payload)
 	for _, o := range c.Ops {

@@ -71,7 +71,9 @@ func (l *Ledger) reading(ctx context.Context, a holdfast.AccountID) (*View, erro
 // the mirrors since. A mirror that cannot be read makes the server held, not its reads false.
 func (v *View) proven() error {
 	l := v.ledger
-	if err := v.db.Linked(); err != nil {
+	if err := v.db.Linked(); err != nil && l.planted(emptyListing) {
+		v.gone = true
+	} else if err != nil {
 		err = fmt.Errorf("store: %w", err)
 		l.raise(err)
 		return fmt.Errorf("%w: %w", err, holdfast.ErrFenced)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"holdfast"
 	"holdfast/frame"
@@ -18,6 +20,7 @@ type Report struct {
 	Heads                                     map[holdfast.AccountID]holdfast.AccountHead // that Replay gives
 	Damage                                    []Damage                                    // Torn ends are listed, but no fault
 	More                                      int                                         // damages that were not listed
+	Refilled                                  []Damage                                    // of logs, of which nothing is lacking: newer segments have it too
 }
 
 // maxDamage bounds the list of damages in a report.
@@ -260,11 +263,27 @@ func (c *checker) replay(ctx context.Context, rec *Recovered) error {
 	case err != nil:
 		return err
 	}
+	found := len(c.Damage)
 	for a, w := range rec.Witness {
 		got := c.Heads[a]
 		if got.Epoch < w.Epoch || got.Epoch == w.Epoch && got.Head.Seq < w.Head.Seq || got.Head.Seq == w.Head.Seq && got.Head.Hash != w.Head.Hash {
 			c.add(Damage{Kind: Missing, Object: logPrefix, Err: fmt.Errorf("account %s ends at %s, but %s was durable: %w", a, got.Head, w.Head, holdfast.ErrNotFound)})
 		}
 	}
+	if err == nil && len(c.Damage) == found {
+		c.refilled()
+	}
 	return nil
+}
+
+// refilled takes the damage of logs from the list: Replay gave every change although it is there. Segments are never repaired in
+// place; what one lost is appended again.
+func (c *checker) refilled() {
+	c.Damage = slices.DeleteFunc(c.Damage, func(d Damage) bool {
+		if d.Kind == Torn || !strings.HasPrefix(d.Object, logPrefix) {
+			return false
+		}
+		c.Refilled = append(c.Refilled, d)
+		return true
+	})
 }

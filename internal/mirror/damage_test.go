@@ -228,7 +228,7 @@ func judge(t *testing.T, m *Mirror, top heads, where string) (v verdict) {
 	if err != nil {
 		t.Fatalf("%s: check: %v", where, err)
 	}
-	v.check = rep.Bad()
+	v.check = rep.Bad() || len(rep.Refilled) > 0
 	rec, err := m.Recover(ctx)
 	if err != nil {
 		t.Fatalf("%s: recover: %v", where, err)
@@ -252,6 +252,9 @@ func judge(t *testing.T, m *Mirror, top heads, where string) (v verdict) {
 		t.Errorf("%s: replay: %v", where, err)
 	}
 	v.replay = err == nil && maps.Equal(got, top)
+	if len(rep.Refilled) > 0 && !v.replay {
+		t.Errorf("%s: check says that all is there, replay lacks something: %v", where, rep.Refilled)
+	}
 	if err == nil && v.heads && !v.replay {
 		t.Errorf("%s: recover gives all heads, replay does not and says nothing", where)
 	}

@@ -40,7 +40,7 @@ type Dir struct {
 }
 
 func ledgerConfig(dir string, c *config.Config, log *slog.Logger) ledger.Config {
-	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies}
+	lc := ledger.Config{Dir: dir, Server: c.ServerID, Witness: c.Witness, ScrubRate: c.ScrubRate, Log: log, Policy: ledger.Policy(c.Policy), Copies: c.Copies, MirrorTimeout: c.MirrorTimeout}
 	for _, m := range c.Mirrors {
 		lc.Mirrors = append(lc.Mirrors, ledger.MirrorConfig{Name: m.Name, Path: m.Path})
 	}

@@ -72,11 +72,12 @@ func copies(s *ledger.Status) float64 {
 // copyNumber is one metric of each mirror.
 type copyNumber struct {
 	desc *prometheus.Desc
+	kind prometheus.ValueType
 	of   func(s *ledger.Status, m *ledger.MirrorStatus) float64
 }
 
 func ofCopy(name, help string, of func(s *ledger.Status, m *ledger.MirrorStatus) float64) copyNumber {
-	return copyNumber{prometheus.NewDesc(name, help, []string{"copy"}, nil), of}
+	return copyNumber{prometheus.NewDesc(name, help, []string{"copy"}, nil), prometheus.GaugeValue, of}
 }
 
 // The store has these too.
@@ -100,6 +101,7 @@ var copyNumbers = []copyNumber{
 		}
 		return max(0, time.Since(*m.Missing).Seconds())
 	}),
+	{prometheus.NewDesc("holdfast_copy_slow_total", "Times since the start that the mirror did not answer within mirror_timeout.", []string{"copy"}, nil), prometheus.CounterValue, func(_ *ledger.Status, m *ledger.MirrorStatus) float64 { return float64(m.Slow) }},
 	ofCopy("holdfast_copy_same_disk", "1: the mirror shares the store's disk and is no independent copy.", func(_ *ledger.Status, m *ledger.MirrorStatus) float64 { return truth(m.SameDevice) }),
 }
 
@@ -161,7 +163,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		m := &s.Mirrors[i]
 		for _, n := range copyNumbers {
 			if v := n.of(&s, m); v >= 0 {
-				ch <- prometheus.MustNewConstMetric(n.desc, prometheus.GaugeValue, v, copyLabel(m.Name))
+				ch <- prometheus.MustNewConstMetric(n.desc, n.kind, v, copyLabel(m.Name))
 			}
 		}
 	}

@@ -85,7 +85,11 @@ func (d *Dir) replaceMirror(ctx context.Context, in MirrorRequest) (MirrorAnswer
 	if i < 0 {
 		return MirrorAnswer{}, fmt.Errorf("no mirror is called %s: %w", in.Name, holdfast.ErrNotFound)
 	}
-	if asked(c, in) {
+	if asked(c, in) { // an order before put it there
+		if err := d.Ledger.MirrorThere(ctx, in.Name); err != nil {
+			return MirrorAnswer{}, fmt.Errorf("%s is the place of mirror %s already, and the mirror is not there (%w). If its disk comes back, mount it; nothing else is needed. "+
+				"If it is lost, give the new one a directory of another name, on a new disk too: %w", in.Path, in.Name, err, holdfast.ErrDenied)
+		}
 		return d.mirrorAnswer(in.Path), nil
 	}
 	if err := d.freePlace(in.Path); err != nil {

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"html/template"
+	"slices"
 
 	"holdfast/internal/fence"
 )
@@ -16,12 +17,18 @@ func headline(p PublicStatus) string {
 		return "A copy is missing"
 	case p.Well:
 		return "All is well"
+	case p.State == fence.Open.String() && p.damaged && complete(p.Mirrors):
+		return "Served, but something is damaged"
 	case p.State == fence.Open.String():
 		return "Served, but a copy is missing or slow"
 	case p.State == fence.Held.String():
 		return "Reading works, writing has to wait"
 	}
 	return "Please wait: nothing is served at the moment"
+}
+
+func complete(mirrors []PublicMirror) bool {
+	return !slices.ContainsFunc(mirrors, func(m PublicMirror) bool { return m.State != "complete" })
 }
 
 // front is the page at /. It needs no script, no font and no picture, says in words what it shows in

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,6 +24,8 @@ type PublicStatus struct {
 	Fewer    bool           `json:"fewer_copies"`       // writes are acknowledged with fewer copies than configured
 	Waiting  bool           `json:"some_accounts_wait"` // an account's own fence is closed, while others are served
 	Events   []PublicEvent  `json:"events"`             // newest first
+
+	damaged bool // something is damaged in every copy
 }
 
 // PublicMirror is one copy.
@@ -47,20 +50,31 @@ func Words(state string) string {
 // fewer says aloud what policy degraded does.
 const fewer = "A COPY IS MISSING: new data is kept in fewer places than this server was set up for. Who runs it has to bring the missing mirror back, or replace it."
 
+// Means says what a status means for people, in words that everybody may read.
+func Means(s *ledger.Status) string {
+	text := Words(s.State)
+	lame := s.Hangs() || s.Witness != nil && s.Witness.State != "complete" ||
+		slices.ContainsFunc(s.Mirrors, func(m ledger.MirrorStatus) bool { return m.State != "complete" || m.Silent > 0 })
+	switch open := s.State == fence.Open.String(); {
+	case s.Degraded:
+		text = fewer
+	case open && lame:
+		text = "Reading works. A copy is not complete or its disk does not answer; what devices send may have to wait."
+	case open && s.Damaged():
+		text = "Something is damaged in every copy of it; who asks for it is told to wait. All else is served, and what devices send is kept."
+	}
+	if len(s.Closed) > 0 && s.State != fence.Closed.String() {
+		text = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + text
+	}
+	return text
+}
+
 func publicStatus(s ledger.Status, events []PublicEvent) PublicStatus {
 	p := PublicStatus{
-		State: s.State, Well: len(s.Troubles()) == 0, Means: Words(s.State), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes,
+		State: s.State, Well: len(s.Troubles()) == 0, Means: Means(&s), Since: s.Since.UTC().Truncate(time.Second), Changes: s.Changes,
 		Copies: int(copies(&s)), Required: int(required(&s)), Mirrors: []PublicMirror{}, Events: events,
 	}
-	if !p.Well && s.State == fence.Open.String() {
-		p.Means = "Reading works. A copy is not complete or its disk does not answer; what devices send may have to wait."
-	}
-	if p.Waiting = len(s.Closed) > 0 && s.State != fence.Closed.String(); p.Waiting {
-		p.Means = "Not every account is served: who runs this server has to look at the newest report. Devices of an account that is not served keep everything they have. For the others: " + p.Means
-	}
-	if p.Fewer = s.Degraded; p.Fewer && !p.Waiting {
-		p.Means = fewer
-	}
+	p.Waiting, p.Fewer, p.damaged = len(s.Closed) > 0 && s.State != fence.Closed.String(), s.Degraded, s.Damaged()
 	for _, m := range s.Mirrors {
 		state := "complete"
 		switch {

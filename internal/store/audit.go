@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"strings"
 
+	driver "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
 	"holdfast"
 	"holdfast/frame"
 )
@@ -51,7 +54,7 @@ func (s *Store) NewAudit(ctx context.Context) (*Audit, error) {
 		err = au.tables()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("audit store: %w", err), au.Close())
+		return nil, errors.Join(fmt.Errorf("audit store: %w", asDamage(err)), au.Close())
 	}
 	return au, nil
 }
@@ -89,6 +92,20 @@ func (au *Audit) Close() error {
 	return err
 }
 
+// asDamage says ErrCorrupt of what SQLite makes of damaged pages, which an audit reads as they are: a column that
+// the schema has no more, a key that is there although it was deleted.
+func asDamage(err error) error {
+	var e *driver.Error
+	if !errors.As(err, &e) || errors.Is(err, holdfast.ErrCorrupt) || errors.Is(err, holdfast.ErrFatal) || errors.Is(err, holdfast.ErrFull) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case lib.SQLITE_ERROR, lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG:
+		return fmt.Errorf("%w: %w", holdfast.ErrCorrupt, err)
+	}
+	return err
+}
+
 // Accounts returns the heads that the rows of all accounts have, damaged or not.
 func (au *Audit) Accounts() (heads []holdfast.AccountHead, err error) {
 	err = au.c.each("SELECT account_id, epoch, seq, hash FROM main.account ORDER BY account_id", nil, func(read func(...any) error) error {
@@ -104,9 +121,15 @@ func (au *Audit) Accounts() (heads []holdfast.AccountHead, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("audit store: %w", err)
+		return nil, fmt.Errorf("audit store: %w", asDamage(err))
 	}
 	return heads, nil
+}
+
+// HashAt returns the chain hash that the row of a change has, damaged or not; the zero Hash at 0. ErrNotFound: there is none.
+func (au *Audit) HashAt(a holdfast.AccountID, seq holdfast.Seq) (holdfast.Hash, error) {
+	h, err := (&Reader{s: au.s, c: au.c}).HashAt(a, seq)
+	return h, asDamage(err)
 }
 
 // Intact reads all derived rows of an account. ErrCorrupt: a page of them is not what was written.
@@ -143,7 +166,7 @@ const foldAtOnce = 1000
 // Damage is in the verdict. ErrCorrupt: SQLite cannot read the account at all.
 func (au *Audit) Account(ctx context.Context, a holdfast.AccountID, pace func(n int64) error, fn func(*frame.Change) error) (v *Verdict, err error) {
 	f := &folding{au: au, a: a, pace: pace, fn: fn}
-	defer func() { err = errors.Join(err, f.clear()) }()
+	defer func() { err = asDamage(errors.Join(err, f.clear())) }()
 	if err := f.clear(); err != nil {
 		return nil, fmt.Errorf("audit account %s: %w", a, err)
 	}
@@ -321,7 +344,7 @@ func (au *Audit) Mend(ctx context.Context, a holdfast.AccountID, want holdfast.H
 	}
 	defer func() { au.s.write <- w }()
 	f := &folding{au: au, a: a}
-	defer func() { err = errors.Join(err, f.clear()) }()
+	defer func() { err = asDamage(errors.Join(err, f.clear())) }()
 	if err := f.clear(); err != nil {
 		return 0, err
 	}

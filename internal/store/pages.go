@@ -171,7 +171,7 @@ func (au *Audit) Structure(ctx context.Context) error {
 	if err == nil && verdict != "ok" {
 		err = fmt.Errorf("structure: %s: %w", verdict, holdfast.ErrCorrupt)
 	}
-	return err
+	return asDamage(err)
 }
 
 // Rewrite writes pages again as they are, which gives them a checksum. It is for pages of which all that counts was

@@ -7,9 +7,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -258,9 +260,31 @@ func (c Config) fromMedium(names ...string) error {
 			return fmt.Errorf("open %s: %w", name, err)
 		}
 		durable.DropCache(f)
-		if err := f.Close(); err != nil {
-			return fmt.Errorf("close %s: %w", name, err)
+		err = readable(f, name)
+		if cerr := f.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("close %s: %w", name, cerr))
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readable reads what SQLite reads while it opens a database: its first page, or all of its log. SQLite's own error does not
+// tell a sector that cannot be read from a write that failed, and only the latter leaves an unknown state.
+func readable(f durable.File, name string) error {
+	size := int64(pageSize)
+	if strings.HasSuffix(name, "-wal") {
+		i, err := f.Stat()
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		size = i.Size
+	}
+	_, err := io.Copy(io.Discard, io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return fmt.Errorf("%s cannot be read: %w: %w", name, holdfast.ErrCorrupt, err)
 	}
 	return nil
 }
