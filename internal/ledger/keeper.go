@@ -46,6 +46,7 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
+				l.forgetTakeOver()
 				s.decided()
 				l.tellUntold(ctx)
 				err = s.serve(ctx)
