@@ -159,6 +159,9 @@ func (l *Ledger) keepHeads(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		if ctx.Err() != nil { // both at once
+			return
+		}
 		if l.gate("heads"); ctx.Err() != nil {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -61,25 +62,7 @@ func TestScrubStepFails(t *testing.T) {
 			for _, cause := range stepCauses() {
 				t.Run(fmt.Sprintf("%s%s/%T", when, step, cause), func(t *testing.T) {
 					t.Parallel()
-					r := newDamaged(t, step)
-					image := t.TempDir()
-					var once sync.Once
-					reached := false
-					r.Ledger.fault = func(at string) (err error) {
-						if at == when+step {
-							once.Do(func() {
-								reached, err = true, cause
-								must(t, os.CopyFS(filepath.Join(image, "data"), os.DirFS(r.cfg.Dir)))
-								must(t, os.CopyFS(filepath.Join(image, "mirror"), os.DirFS(r.cfg.Mirrors[0].Path)))
-							})
-						}
-						return err
-					}
-					must(t, r.Scrub("", ScrubFull))
-					until(t, "the scrub ends", func() bool { return !r.Status().Scrub.Asked })
-					if !reached {
-						t.Fatalf("the step was never reached: %+v, reports %v", r.Status().Scrub, r.incidents())
-					}
+					r, image := scrubFailing(t, step, when+step, cause)
 					r.wholeAgain("after the error")
 					killed := &rig{t: t, cfg: r.cfg, cards: r.cards, acked: r.acked}
 					killed.cfg.Dir, killed.cfg.Mirrors = filepath.Join(image, "data"), []MirrorConfig{{"disk2", filepath.Join(image, "mirror")}}
@@ -89,6 +72,36 @@ func TestScrubStepFails(t *testing.T) {
 			}
 		}
 	}
+}
+
+// scrubFailing has a scrub fail at a step, and returns the ledger with an image of that moment. What is damaged may
+// be met, and mended, by something else than the scrub before the fault is in place: then it is tried again.
+func scrubFailing(t *testing.T, step, fails string, cause error) (r *rig, image string) {
+	t.Helper()
+	for range 5 {
+		r, image = newDamaged(t, step), t.TempDir()
+		var once sync.Once
+		var reached atomic.Bool
+		r.Ledger.fault = func(at string) (err error) {
+			if at == fails {
+				once.Do(func() {
+					reached.Store(true)
+					err = cause
+					must(t, os.CopyFS(filepath.Join(image, "data"), os.DirFS(r.cfg.Dir)))
+					must(t, os.CopyFS(filepath.Join(image, "mirror"), os.DirFS(r.cfg.Mirrors[0].Path)))
+				})
+			}
+			return err
+		}
+		must(t, r.Scrub("", ScrubFull))
+		until(t, "the scrub ends", func() bool { return !r.Status().Scrub.Asked })
+		if reached.Load() {
+			return r, image
+		}
+		r.wholeAgain("without the fault")
+	}
+	t.Fatalf("the step was never reached: %+v, reports %v", r.Status().Scrub, r.incidents())
+	return nil, ""
 }
 
 // fault 31: somebody rewrites a change of the store, its hash and all hashes after it. The mirror has the true chain:

@@ -269,9 +269,18 @@ func (d *Disk) mix(words ...uint64) {
 	}
 }
 
+// mixString leaves out numbers of 8 and more hexadecimal digits: ids and hashes in names are drawn by chance.
 func (d *Disk) mixString(s string) {
 	h := uint64(14695981039346656037)
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
+		n := i
+		for n < len(s) && (s[n] >= '0' && s[n] <= '9' || s[n] >= 'a' && s[n] <= 'f') {
+			n++
+		}
+		if n-i >= 8 {
+			i = n - 1
+			continue
+		}
 		h = (h ^ uint64(s[i])) * 1099511628211
 	}
 	d.mix(h)
