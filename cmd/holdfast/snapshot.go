@@ -51,7 +51,7 @@ The server names one by itself before a device deletes or overwrites much in a s
 func (c *snapshotCreate) Run(s *streams) error {
 	var out ledger.Snapshot
 	if err := c.call(s, "snapshot/create", server.SnapshotRequest{Account: c.Account, Name: c.Name, Why: c.Why}, &out); err != nil {
-		return err
+		return inDoubt(err, "holdfast snapshot list "+c.Account+" --data "+shell(c.Data))
 	}
 	_, err := fmt.Fprintf(s.out, "Snapshot %s is the state of %s after change %d.\n", out.Name, c.Account, out.Seq)
 	return err

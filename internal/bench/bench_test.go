@@ -34,7 +34,7 @@ func TestMeasure(t *testing.T) {
 	var out bytes.Buffer
 	s := size{
 		name: "test", resources: 400, colls: []int{30, 60}, listing: 100, puts: []int{1, 2}, gets: []int{2},
-		round: 50 * time.Millisecond, rounds: 1, deltas: 4, listings: 2,
+		round: 50 * time.Millisecond, rounds: 1, deltas: 4, listings: 2, scrub: 1,
 	}
 	if err := measure(t.Context(), &out, t.TempDir(), s); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -49,6 +49,9 @@ func TestMeasure(t *testing.T) {
 		if r[2] != "0" || r[3] == "0" {
 			t.Errorf("%s: %s wrong answers of %s", r[0], r[2], r[3])
 		}
+	}
+	if n := strings.Count(out.String(), " of SHA-256"); n != 3 {
+		t.Errorf("%d rows of the scrub, want 3", n)
 	}
 	if !strings.Contains(out.String(), "start with 400 resources") || strings.Contains(out.String(), " 0 MB") {
 		t.Error("no start time, or no memory")

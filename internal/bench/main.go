@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,6 +45,7 @@ type size struct {
 	rounds    int           // that count
 	deltas    int           // per collection and round
 	listings  int           // per round
+	scrub     int           // MiB of changes, and as many of large bodies, that a scrub reads
 	only      string        // run only the rows whose name contains it
 	profile   string        // file for a CPU profile of the server; empty: none
 }
@@ -51,13 +53,16 @@ type size struct {
 var (
 	full = size{
 		name: "full", resources: 1_000_000, colls: []int{1_000, 10_000, 100_000}, listing: 10_000,
-		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: 4 * time.Second, rounds: 5, deltas: 100, listings: 10,
+		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: 4 * time.Second, rounds: 5, deltas: 100, listings: 10, scrub: 1024,
 	}
 	quick = size{
 		name: "quick", resources: 130_000, colls: []int{1_000, 10_000, 100_000}, listing: 10_000,
-		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: time.Second, rounds: 3, deltas: 20, listings: 5,
+		puts: []int{1, 4, 64}, gets: []int{4, 64}, round: time.Second, rounds: 3, deltas: 20, listings: 5, scrub: 256,
 	}
 )
+
+// scrubRow is the name of the row that needs no server; -only scrub runs nothing else.
+const scrubRow = "scrub"
 
 func main() {
 	if err := run(); err != nil {
@@ -91,6 +96,9 @@ func run() error {
 	}
 	defer removeAll(tmp)
 	s.only, s.profile = *only, *profile
+	if s.only == scrubRow {
+		return profiled(*profile, func() error { return measureScrub(ctx, os.Stdout, tmp, s.scrub) })
+	}
 	return measure(ctx, os.Stdout, tmp, s)
 }
 
@@ -154,6 +162,12 @@ func measure(ctx context.Context, out io.Writer, dir string, s size) error {
 	}
 	t.memory(srv.rss())
 	t.print()
+	if strings.Contains(scrubRow, s.only) {
+		srv.stop()
+		if err := measureScrub(ctx, out, dir, s.scrub); err != nil {
+			return fmt.Errorf("scrub: %w", err)
+		}
+	}
 	fmt.Fprintf(out, "\n%s run of %.0f s\n", s.name, time.Since(began).Seconds())
 	return nil
 }

@@ -106,19 +106,16 @@ func (s *show) spoilMirror() error {
 	return overwrite(name, max(0, size-garbage-512), b)
 }
 
-// scrub is holdfast scrub, twice: the server reads the mirror again while it runs, and mends it. A lap looks
-// for what was durable when it began; what was on its way into the mirror just then is the next lap's.
+// scrub is holdfast scrub: the server reads the mirror again while it runs, and mends it.
 func (s *show) scrub() error {
-	var st *ledger.ScrubStatus
-	for range 2 {
-		if err := s.host.ledger.Scrub("mirrors", ledger.ScrubFull); err != nil {
-			return err
-		}
-		s.until(s.cfg.patience, func() bool {
-			st = s.host.ledger.Status().Scrub
-			return !st.Asked && !st.Running && st.Unhealed == 0 && st.Found > 0
-		})
+	if err := s.host.ledger.Scrub("mirrors", ledger.ScrubFull); err != nil {
+		return err
 	}
+	var st *ledger.ScrubStatus
+	s.until(s.cfg.patience, func() bool {
+		st = s.host.ledger.Status().Scrub
+		return !st.Asked && !st.Running && st.Unhealed == 0 && st.Found > 0
+	})
 	s.say("operator", "holdfast scrub --only mirrors: %d damages found, %d healed, %d not", st.Found, st.Healed, st.Unhealed)
 	return nil
 }

@@ -15,6 +15,9 @@ type closure struct {
 	witnesses []fence.Witness // that know what no copy has
 }
 
+// ofRows reports whether only rows of the store are damaged: then a scrub may open the account again.
+func (c closure) ofRows() bool { return c.Code == fence.Mending || c.Code == fence.Unmended }
+
 // lossBy is the closure for which one witness is enough.
 func lossBy(w fence.Witness) closure {
 	return closure{Reason: fence.Reason{Code: fence.Loss, Subject: w.Source, Detail: fmt.Sprintf("it knows change %d", w.Seq)}, witnesses: []fence.Witness{w}}
@@ -23,7 +26,7 @@ func lossBy(w fence.Witness) closure {
 // shutFor closes an account because of a sync token; the caller holds the lock.
 func (l *Ledger) shutFor(w fence.Witness) {
 	c, ok := l.shut[w.Account]
-	if !ok {
+	if !ok || c.ofRows() { // repairing rows brings back nothing that was lost
 		c = lossBy(w)
 	} else {
 		c.witnesses = append(slices.Clip(c.witnesses), w)

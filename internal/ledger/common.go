@@ -14,11 +14,10 @@ import (
 
 // commonWith finds what a mirror that was not complete has in common with the store. What it has beyond
 // that was never acknowledged: a session that it was in ended before all its mirrors had it (R6). It stays
-// in the mirror's old logs and nothing is put on it.
+// in the mirror's old logs, nothing is put on it, and it is kept as a branch (F6).
 type commonWith struct {
 	ledger *Ledger
 	db     *sharedStore
-	shut   map[holdfast.AccountID]closure
 	whole  bool // read all of it, not only its ends
 	stray  int  // changes that the store does not have
 

@@ -106,7 +106,7 @@ func readHeadFile(cfg Config) (*headFile, error) {
 		return nil, fmt.Errorf("head file %s is not readable: %w", headPath(cfg), holdfast.ErrCorrupt)
 	}
 	if sum, err := f.sum(); err != nil || sum != f.Sum {
-		return nil, fmt.Errorf("head file %s is damaged, its checksum is another one: %w", headPath(cfg), holdfast.ErrCorrupt)
+		return nil, fmt.Errorf("head file %s is damaged, its checksum is another one; docs/runbooks/scrub.md says what to do: %w", headPath(cfg), holdfast.ErrCorrupt)
 	}
 	if f.Server != cfg.Server.String() {
 		return nil, fmt.Errorf("head file %s is of server %s, the configuration of %s: %w", headPath(cfg), f.Server, cfg.Server, holdfast.ErrAbsent)

@@ -12,6 +12,7 @@ import (
 	"holdfast"
 	"holdfast/frame"
 	"holdfast/internal/bucket/dir"
+	"holdfast/internal/fence"
 	"holdfast/internal/mirror"
 )
 
@@ -224,7 +225,7 @@ func (j *join) start(ctx context.Context) error {
 	if err := j.judgeTold(ctx, rec); err != nil {
 		return err
 	}
-	common := commonWith{ledger: l, db: j.session.db, shut: shut, whole: incomplete(rec) || l.doubts(j.at.Name)}
+	common := commonWith{ledger: l, db: j.session.db, whole: incomplete(rec) || l.doubts(j.at.Name)}
 	low, err := common.heads(ctx, j.m, rec)
 	if err != nil {
 		return err
@@ -236,7 +237,10 @@ func (j *join) start(ctx context.Context) error {
 		}
 	}
 	if common.stray > 0 {
-		l.emit(Event{Kind: EventMirror, Text: fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they stay in its old logs", j.at.Name, common.stray)})
+		if err := j.keepStrays(ctx, rec, low); err != nil {
+			return err
+		}
+		l.emit(Event{Kind: EventMirror, Text: fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they are kept as branches: holdfast fence branches", j.at.Name, common.stray)})
 	}
 	j.log, err = j.m.StartLog(ctx, j.session.term, low.Heads)
 	if errors.Is(err, holdfast.ErrExists) {
@@ -251,6 +255,21 @@ func (j *join) start(ctx context.Context) error {
 		j.heads = map[holdfast.AccountID]holdfast.AccountHead{}
 	}
 	return nil
+}
+
+// keepStrays writes as branches what the mirror has and the store has not (F6).
+func (j *join) keepStrays(ctx context.Context, rec, low *mirror.Recovered) error {
+	db := j.session.db
+	if !db.acquire() {
+		return fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
+	}
+	defer db.release()
+	l := j.session.ledger
+	p := &proof{
+		ledger: l, session: &session{ledger: l, db: db, mirrors: []*mirror.Mirror{j.m}}, store: l.durableHeads(),
+		recovered: []*mirror.Recovered{rec}, known: []fence.Witness{},
+	}
+	return p.keepStrays(ctx, 0, low)
 }
 
 // judgeTold believes a mirror that knows of acknowledged changes which the store lacks: the store and the

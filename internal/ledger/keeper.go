@@ -46,6 +46,7 @@ func (l *Ledger) keepServing(ctx context.Context) {
 				wait, served, l.begun = retryFirst, true, 0
 				l.queue.open() // before anybody hears that the fence is open
 				l.setState(fence.Open, fence.Reason{})
+				l.forgetTakeOver()
 				s.decided()
 				l.tellUntold(ctx)
 				err = s.serve(ctx)
@@ -230,10 +231,20 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	s := p.session
 	l.mu.Lock()
 	old := l.buckets
+	var damaged []holdfast.AccountID
 	defer func() { // without the lock: it removes spare files, and a disk that hangs must stop nobody else
 		l.mu.Unlock()
 		closeBuckets(l, old)
+		for _, a := range damaged {
+			l.scrub.reprove(a)
+		}
 	}()
+	for a, c := range l.shut { // no proof reads all rows; the scrub does
+		if _, closed := p.shut[a]; !closed && c.ofRows() && p.report.storeProblem == nil {
+			p.shut[a] = c
+			damaged = append(damaged, a)
+		}
+	}
 	l.session = s
 	l.db, l.mirrors, l.term, l.macKey, l.shut, l.lost = s.db, s.mirrors, s.term, key, p.shut, p.lost
 	for _, w := range l.tokens[p.tokens:] { // came while this was being proven
@@ -262,8 +273,13 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 		_, closed := l.shut[w.Account]
 		return !closed && w.Epoch < l.heads[w.Account].Epoch
 	})
-	if len(l.decisions) > 0 { // came while this was being proven
+	switch { // came while this was being proven
+	case len(l.decisions) > 0:
 		l.tell(errDecision)
+	case l.witnessAt != p.witnessAt:
+		l.tell(fmt.Errorf("head witness %q: %w", l.witnessAt, errAgain))
+	case l.rules != p.rules && len(s.mirrors) < l.rules.required(len(l.members)):
+		l.tell(fmt.Errorf("policy %s: %w", l.rules.policy, errAgain))
 	}
 }
 

@@ -65,6 +65,12 @@ type Config struct {
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
+	// Visit: a command looks in while no server runs. It does not take the mirrors from a living process on
+	// this machine that works on another copy of the data directory; a server, which serves, does.
+	Visit bool
+
+	alive func(*mirror.Claim) bool // nil = look at the process table; only tests set it
+
 	vfs    string  // SQLite's name for FS; only the simulator sets it
 	hooks  hooks   // only the simulator and tests set any
 	bounds *bounds // set by open

@@ -39,7 +39,7 @@ type candidate struct {
 // empty one (F2); the others join later, while it serves (join.go).
 func (p *proof) openMirrors(ctx context.Context) error {
 	places, members, rules := p.ledger.places()
-	p.members = members
+	p.members, p.rules = members, rules
 	all, err := p.openAll(ctx, places)
 	if err == nil {
 		err = vanished(members, all)
@@ -235,19 +235,45 @@ func (p *proof) bears(ctx context.Context, h holdfast.AccountHead) (bool, error)
 	return v == fence.Equal, err
 }
 
-// lowerBehind sets the heads of mirrors that were not complete to what they have in common with the store.
+// lowerBehind sets the heads of mirrors that were not complete to what they have in common with the store. What
+// they have beyond is a branch first (F6). Of an account that is closed nothing is lowered: nobody may take sides.
 func (p *proof) lowerBehind(ctx context.Context) error {
 	for i, c := range p.chosen {
 		if c.grade == complete {
 			continue
 		}
-		common := commonWith{ledger: p.ledger, db: p.session.db, shut: p.shut, whole: incomplete(p.recovered[i]) || p.ledger.doubts(c.Name)}
+		common := commonWith{ledger: p.ledger, db: p.session.db, whole: incomplete(p.recovered[i]) || p.ledger.doubts(c.Name)}
 		low, err := common.heads(ctx, c.m, p.recovered[i])
 		if err != nil {
 			return err
 		}
+		for a, h := range p.recovered[i].Heads {
+			if _, closed := p.shut[a]; closed {
+				low.Heads[a] = h
+			}
+		}
+		if err := p.keepStrays(ctx, i, low); err != nil {
+			return err
+		}
 		p.recovered[i] = low
 		p.report.stray(c.Name, common.stray)
+	}
+	return nil
+}
+
+// keepStrays writes as branches what mirror i has and the store has not, of the accounts that low sets back.
+func (p *proof) keepStrays(ctx context.Context, i int, low *mirror.Recovered) error {
+	for a, h := range p.recovered[i].Heads {
+		if low.Heads[a] == h {
+			continue
+		}
+		f, err := p.forkWith(ctx, i, a)
+		if err == nil && f.theirs.changes > 0 {
+			_, err = p.branchOfMirror(ctx, a, f, "the others went on without that mirror, and nobody was told of them")
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

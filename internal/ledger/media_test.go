@@ -27,7 +27,7 @@ func mediaCases(t *testing.T) int {
 		return n
 	}
 	if testing.Short() {
-		return 100
+		return 50
 	}
 	return 2000
 }

@@ -397,9 +397,15 @@ func TestWrongDisk(t *testing.T) {
 }
 
 // Two mirrors disagree: one that was left out has a change that was never acknowledged and that the others
-// went on without. It loses (R6), is said aloud, and joins.
+// went on without. It loses (R6), is kept as a branch (F6), is said aloud, and joins.
 func TestMirrorsDisagree(t *testing.T) {
-	t.Parallel()
+	for _, atStart := range []bool{false, true} {
+		t.Run(fmt.Sprint("at start ", atStart), func(t *testing.T) { t.Parallel(); mirrorsDisagree(t, atStart) })
+	}
+}
+
+// mirrorsDisagree brings the mirror back while the server serves, or has it wanted by a start.
+func mirrorsDisagree(t *testing.T, atStart bool) {
 	r := newRig(t, withMirrors(3, Strict, 2))
 	r.mustPut("a", "1")
 	r.close(r.Ledger)
@@ -420,8 +426,18 @@ func TestMirrorsDisagree(t *testing.T) {
 	r.open()
 	r.mustPut("b", "2")
 	r.mustPut("c", "3")
-	r.back("m3")
+	if atStart {
+		r.cfg.Copies = 0
+		r.restart(func() { r.back("m3") })
+	} else {
+		r.back("m3")
+	}
 	r.counts("m1", "m2", "m3")
+	if names := r.glob(branchDir(r.cfg), "*"+branchSuffix); len(names) != 1 {
+		t.Errorf("branches: %v, want the change that did not go on", names)
+	} else if h, last, err := readBranchFile(r.cfg.withDefaults(), filepath.Base(names[0]), nil); err != nil || h.Account != person || last.Seq != h.Common.Seq+1 {
+		t.Errorf("branch %+v up to %v, %v", h, last, err)
+	}
 	if _, err := r.get("stray"); !errors.Is(err, holdfast.ErrNotFound) {
 		t.Errorf("a change that was never acknowledged: %v", err)
 	}

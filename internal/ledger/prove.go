@@ -39,6 +39,8 @@ type proof struct {
 	members   []member     // the mirrors that count, as DIR/heads has them
 	chosen    []*candidate // what the session's mirrors are, in their order
 	passed    []*candidate // members that could be read and are not in the session
+	rules     rules        // by which they were chosen
+	witnessAt string       // where the head witness was looked for
 }
 
 // prove opens the fence or says why not.
@@ -242,7 +244,8 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		if strings.Contains(last.Note, p.ledger.instance) || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
+		own := strings.Contains(last.Note, p.ledger.instance) && !p.stranger(&last)
+		if own || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
 			return nil
 		}
 		if last.Damaged {

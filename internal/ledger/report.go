@@ -48,7 +48,7 @@ func (r *report) shipped(name string, n int) {
 
 func (r *report) stray(name string, n int) {
 	if n > 0 {
-		r.damage = append(r.damage, fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they stay in its old logs (holdfast mirror cat shows them)", name, n))
+		r.damage = append(r.damage, fmt.Sprintf("mirror %s held %d changes that were never acknowledged and that the store does not have; they stay in its old logs, and are kept as branches (holdfast fence branches)", name, n))
 	}
 }
 

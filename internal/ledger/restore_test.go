@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdfast"
@@ -116,10 +117,19 @@ func TestRestoreTwice(t *testing.T) {
 // Fault 23: a restore that was interrupted while it healed goes on where it was, under the same instance.
 func TestRestoreInterrupted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	for i := range healBatch + 500 {
-		must(t, r.put(fmt.Sprint("card", i%700), fmt.Sprint("body", i)))
+	r := newRig(t, func(c *Config) { c.SegmentSize = 96 << 10 }) // a restore ends between two segments
+	const writers = 16                                           // each has cards of its own, so that each card's last body is known
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := w; i < healBatch+500; i += writers {
+				if err := r.put(fmt.Sprint("card", i%(44*writers)), fmt.Sprint("body", i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	_, head := r.token()
 	r.close(r.Ledger)
 	box := r.newBox()

@@ -315,6 +315,7 @@ func (s *scrubber) moved(p *lap, cursor string, left int64) {
 
 // copies is what a served session has, for a scrub.
 type copies struct {
+	session *session
 	term    holdfast.Term
 	db      *sharedStore
 	mirrors []*mirror.Mirror
@@ -331,6 +332,7 @@ func (l *Ledger) openCopies(ctx context.Context) (*copies, error) {
 		ss := l.session
 		l.mu.RUnlock()
 		if state == fence.Open && c.db != nil && ss != nil {
+			c.session = ss
 			c.mirrors, c.logs = ss.live()
 			return c, nil
 		}
@@ -382,6 +384,15 @@ type pacer struct {
 	lap  *lap
 	owed time.Duration
 	last time.Time
+	buf  []byte // for bodies
+}
+
+// buffer returns memory for one body at a time.
+func (p *pacer) buffer() []byte {
+	if p.buf == nil {
+		p.buf = make([]byte, scrubBuffer)
+	}
+	return p.buf
 }
 
 // pay waits until n more bytes may be read. Whoever is in a hurry does not wait.

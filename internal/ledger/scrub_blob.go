@@ -63,7 +63,7 @@ func (s *scrubber) scrubBlobs(ctx context.Context, p *lap, c *copies, pace *pace
 }
 
 // scrubBuffer is how much of a body is read at once, in bytes.
-const scrubBuffer = 256 << 10
+const scrubBuffer = 1 << 20
 
 // blobsOf returns a listing of the bodies of one copy, behind a given one.
 func (s *scrubber) blobsOf(ctx context.Context, copyName string, c *copies) (func(after mirror.BlobInfo) iter.Seq2[mirror.BlobInfo, error], error) {
@@ -105,7 +105,7 @@ func (s *scrubber) readBlob(ctx context.Context, copyName string, c *copies, b m
 		if err != nil {
 			return err
 		}
-		_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, &pacedReader{ctx, r, pace}, make([]byte, scrubBuffer))
+		_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, &pacedReader{ctx, r, pace}, pace.buffer())
 		return errors.Join(err, r.Close())
 	}
 	o, err := s.l.blobs.home.Open(ctx, bucket.BlobName(b.Account, b.Blob.Hash))
@@ -116,7 +116,7 @@ func (s *scrubber) readBlob(ctx context.Context, copyName string, c *copies, b m
 		d.DropCache()
 	}
 	sum := sha256.New()
-	_, err = io.CopyBuffer(sum, &pacedReader{ctx, io.NewSectionReader(o, 0, o.Size()), pace}, make([]byte, scrubBuffer))
+	_, err = io.CopyBuffer(sum, &pacedReader{ctx, io.NewSectionReader(o, 0, o.Size()), pace}, pace.buffer())
 	if err == nil && holdfast.Hash(sum.Sum(nil)) != b.Blob.Hash {
 		err = fmt.Errorf("%d bytes with another hash: %w", o.Size(), holdfast.ErrCorrupt)
 	}

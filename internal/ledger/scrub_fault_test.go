@@ -78,7 +78,7 @@ func TestScrubStepFails(t *testing.T) {
 					must(t, r.Scrub("", ScrubFull))
 					until(t, "the scrub ends", func() bool { return !r.Status().Scrub.Asked })
 					if !reached {
-						t.Fatal("the step was never reached")
+						t.Fatalf("the step was never reached: %+v, reports %v", r.Status().Scrub, r.incidents())
 					}
 					r.wholeAgain("after the error")
 					killed := &rig{t: t, cfg: r.cfg, cards: r.cards, acked: r.acked}

@@ -30,40 +30,67 @@ func (s *scrubber) scrubLog(ctx context.Context, p *lap, c *copies, pace *pacer)
 	if err != nil {
 		return err
 	}
-	sc, err := m.Scan(ctx, p.Cursor)
+	w := &logWalk{
+		s: s, lap: p, c: c, pace: pace, behind: p.Cursor, seen: map[string]bool{},
+		runs: map[holdfast.AccountID]*run{}, other: map[holdfast.AccountID]holdfast.Seq{},
+	}
+	w.damage = append(w.damage, small...)
+	hurt, torn, err := w.read(ctx, m)
+	// What hit the log may have hit changes that were in it and not durable yet when this began: they are
+	// wanted too. A torn end may be that as well, or a batch on its way; a second look tells.
+	for err == nil && (hurt || torn) {
+		if err = w.wantMore(); err == nil {
+			hurt, _, err = w.read(ctx, m)
+			torn = false
+		}
+	}
 	if err != nil {
 		return err
 	}
-	w := &logWalk{s: s, lap: p, c: c, runs: map[holdfast.AccountID]*run{}, other: map[holdfast.AccountID]holdfast.Seq{}}
-	w.damage = append(w.damage, small...)
+	return w.finish(ctx, m)
+}
+
+// read takes every segment behind w.behind. hurt: there is damage that was not seen before; torn: some log
+// has no proper end.
+func (w *logWalk) read(ctx context.Context, m *mirror.Mirror) (hurt, torn bool, err error) {
+	sc, err := m.Scan(ctx, w.behind)
+	if err != nil {
+		return false, false, err
+	}
 	for {
 		got, err := sc.Next(ctx, func(f *mirror.ScanFrame) error {
-			if err := pace.pay(ctx, frame.Len(len(f.Payload))); err != nil {
+			if err := w.pace.pay(ctx, frame.Len(len(f.Payload))); err != nil {
 				return err
 			}
 			return w.frame(ctx, f)
 		})
 		if errors.Is(err, io.EOF) {
-			break
+			return hurt, torn, nil
 		}
 		if err == nil {
 			err = w.settle(ctx)
 		}
 		if err != nil {
-			return err
+			return hurt, torn, err
 		}
 		for _, d := range got.Damage {
-			if d.Kind != mirror.Torn {
+			switch {
+			case d.Kind == mirror.Torn:
+				torn = true
+			case !w.seen[d.String()]:
+				w.seen[d.String()], hurt = true, true
 				w.damage = append(w.damage, d)
 			}
 		}
 		cursor := ""
-		if got.Sealed && !w.news() { // damage is judged at the end, in this process
-			cursor = got.Name
+		if got.Sealed {
+			w.behind = got.Name
+			if !w.news() { // damage is judged at the end, in this process
+				cursor = got.Name
+			}
 		}
-		s.moved(p, cursor, sc.Left())
+		w.s.moved(w.lap, cursor, sc.Left())
 	}
-	return w.finish(ctx, m)
 }
 
 // wantAll sets what a lap must find: all that is durable when it begins.
@@ -73,8 +100,11 @@ func (s *scrubber) wantAll(p *lap) {
 	s.l.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.Cover != nil && p.Cursor != "" {
-		return // it goes on
+	if p.Cover != nil && p.Cursor != "" { // it goes on
+		for _, c := range p.Cover {
+			c.trim() // what was found above may have been given up since
+		}
+		return
 	}
 	p.Cursor, p.Cover = "", make(map[holdfast.AccountID]*cover, len(heads))
 	for a, h := range heads {
@@ -82,11 +112,29 @@ func (s *scrubber) wantAll(p *lap) {
 	}
 }
 
+// wantMore adds all that is durable now, after what was on its way into the mirrors has arrived.
+func (w *logWalk) wantMore() error {
+	if !w.c.session.do(func() error { return nil }) {
+		return fmt.Errorf("the session ended: %w", holdfast.ErrFenced)
+	}
+	heads := w.s.l.durableHeads()
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	for a, h := range heads {
+		cov := w.lap.cover(a)
+		cov.Want = max(cov.Want, h.Head.Seq)
+	}
+	return nil
+}
+
 // logWalk is one reading of a log.
 type logWalk struct {
 	s      *scrubber
 	lap    *lap
 	c      *copies
+	pace   *pacer
+	behind string          // the segment read last that is sealed
+	seen   map[string]bool // damage
 	runs   map[holdfast.AccountID]*run
 	damage []mirror.Damage
 	other  map[holdfast.AccountID]holdfast.Seq // first change that is whole and not the store's
@@ -100,8 +148,7 @@ type run struct {
 
 // frame takes one change.
 func (w *logWalk) frame(ctx context.Context, f *mirror.ScanFrame) error {
-	cov := w.lap.Cover[f.Account]
-	if cov == nil || f.Orphan || f.Seq == 0 || f.Seq > cov.Want {
+	if f.Orphan || f.Seq == 0 {
 		return nil
 	}
 	r := w.runs[f.Account]
@@ -159,7 +206,7 @@ func (w *logWalk) compare(ctx context.Context, a holdfast.AccountID, r *run) err
 		return nil
 	}
 	w.s.mu.Lock()
-	w.lap.Cover[a].add(r.kept+1, r.seq)
+	w.lap.cover(a).add(r.kept+1, r.seq) // also what is not wanted: it may be, at the end
 	w.s.mu.Unlock()
 	r.kept = r.seq
 	return nil
@@ -308,7 +355,7 @@ func (w *logWalk) refill(ctx context.Context, n *notice, m *mirror.Mirror, a hol
 		}
 		batch := frames
 		frames, size = nil, 0
-		if err := w.s.l.refillLog(ctx, m.Name(), batch); err != nil {
+		if err := w.refillLog(ctx, m.Name(), batch); err != nil {
 			return err
 		}
 		done += len(batch)
@@ -339,26 +386,43 @@ func (w *logWalk) refill(ctx context.Context, n *notice, m *mirror.Mirror, a hol
 	return err
 }
 
-// refillLog appends frames at or below the heads to the log of a mirror, and proves that it is ours.
-func (l *Ledger) refillLog(ctx context.Context, name string, frames []mirror.Frame) error {
-	return l.step("refill", func() error {
-		c, err := l.openCopies(ctx)
-		if err != nil {
-			return err
-		}
-		m, lg, err := c.mirror(name)
-		if err != nil {
-			return err
-		}
-		if err = lg.Append(context.WithoutCancel(ctx), frames); err == nil {
+// refillLog appends frames at or below the heads to the log of a mirror, and proves that it is ours. The
+// frames are of one session: what they say need not be the history of the next one.
+func (w *logWalk) refillLog(ctx context.Context, name string, frames []mirror.Frame) error {
+	l := w.s.l
+	c, err := l.openCopies(ctx) // writes wait while a disk is full, and so does this
+	if err != nil {
+		return err
+	}
+	if c.session != w.c.session {
+		return fmt.Errorf("another session serves by now: %w", holdfast.ErrFenced)
+	}
+	m, lg, err := c.mirror(name)
+	if err != nil {
+		return err
+	}
+	err = l.step("refill", func() error {
+		err := lg.Append(context.WithoutCancel(ctx), frames)
+		if err == nil {
 			err = m.CheckTerm(ctx, c.term)
-		}
-		if err != nil {
-			err = &mirrorError{name, err}
-			l.tell(err) // the log has ended: the mirror is proven anew, and refilled then
 		}
 		return err
 	})
+	if err == nil {
+		return nil
+	}
+	mirrors, _ := c.session.live()
+	switch {
+	case l.serving() != c.session: // it ended meanwhile, and the next one may have claimed already
+		return fmt.Errorf("the session ended: %w: %w", holdfast.ErrFenced, err)
+	case !slices.Contains(mirrors, m):
+		return fmt.Errorf("mirror %s was taken out: %w: %w", name, holdfast.ErrAbsent, err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	err = &mirrorError{name, err}
+	l.tell(err) // the log has ended: the mirror is proven anew, and refilled then
+	return err
 }
 
 // isShut reports whether an account's own fence is closed by more than damage of the store.
@@ -366,7 +430,7 @@ func (l *Ledger) isShut(a holdfast.AccountID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	c, ok := l.shut[a]
-	return ok && c.Code != fence.Mending && c.Code != fence.Unmended
+	return ok && !c.ofRows()
 }
 
 // closeAccount closes the fence of one account while the others are served.
@@ -375,8 +439,10 @@ func (l *Ledger) closeAccount(a holdfast.AccountID, why fence.Reason) {
 	if l.shut == nil {
 		l.shut = map[holdfast.AccountID]closure{}
 	}
-	_, was := l.shut[a]
-	l.shut[a] = closure{Reason: why}
+	c, was := l.shut[a]
+	if was = was && !c.ofRows(); !was { // what closed it before is not forgotten
+		l.shut[a] = closure{Reason: why}
+	}
 	l.mu.Unlock()
 	if !was {
 		l.log.Error("fence of account closed", "account", a.String(), "reason", why.Full())

@@ -20,9 +20,21 @@ import (
 // served, but not before all accounts were proven in one go: accounts share pages, and writing a page again
 // says of everything in it that it is good.
 func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer) error {
+	ctx, stop := c.db.untilEnd(ctx) // whoever closes the store waits for its readers, and this one is slow
+	defer stop()
+	err := s.readRows(ctx, p, c, pace)
+	if err != nil && c.db.isEnding() {
+		err = fmt.Errorf("store is being closed: %w: %w", holdfast.ErrFenced, err)
+	}
+	return err
+}
+
+func (s *scrubber) readRows(ctx context.Context, p *lap, c *copies, pace *pacer) error {
 	n := &notice{copyName: p.Copy, part: p.Part}
 	thorough := s.beginsAnew(p)
-	s.takeSuspects()
+	if suspects := s.takeSuspects(); !thorough && (suspects || s.l.mending()) {
+		return errReread // they may be behind the cursor
+	}
 	if !c.db.acquire() {
 		return fmt.Errorf("store is being closed: %w", holdfast.ErrFenced)
 	}
@@ -37,7 +49,7 @@ func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer
 			return errReread
 		}
 	}
-	bad, err := s.proveAccounts(ctx, n, p, c, pace, thorough)
+	whole, bad, err := s.proveAccounts(ctx, n, p, c, pace, thorough)
 	if err != nil {
 		return err
 	}
@@ -51,13 +63,16 @@ func (s *scrubber) scrubRows(ctx context.Context, p *lap, c *copies, pace *pacer
 		if err != nil {
 			return err
 		}
+		if !doubt { // it is repaired, or only changes are damaged, which say so themselves
+			whole = append(whole, a)
+		}
 	}
 	if len(pages) > 0 && !doubt { // else their checksums are all that keeps what is wrong in them from being served
 		if err := s.rewritePages(ctx, n, c, pages); err != nil {
 			return err
 		}
 	}
-	s.l.reopen(fence.Mending)
+	s.reopen(whole)
 	return s.conclude(n)
 }
 
@@ -69,8 +84,10 @@ func (s *scrubber) beginsAnew(p *lap) bool {
 	return p.Cursor == "" && (asked && mode != ScrubOn || s.l.cfg.ScrubRate <= 0)
 }
 
-// proveAccounts proves all accounts behind the lap's cursor and returns those that are not whole, closed.
-func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copies, pace *pacer, thorough bool) (bad []holdfast.AccountID, err error) {
+// proveAccounts proves all accounts behind the lap's cursor and returns those that are whole and those that are
+// not, which are closed. The cursor stays before them until they are repaired: whatever ends this run, the next one
+// finds them again.
+func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copies, pace *pacer, thorough bool) (good, bad []holdfast.AccountID, err error) {
 	s.l.mu.RLock()
 	heads := maps.Clone(s.l.heads)
 	s.l.mu.RUnlock()
@@ -79,23 +96,25 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 			continue
 		}
 		if !thorough && s.takeSuspects() {
-			return nil, errReread
+			return nil, nil, errReread
 		}
 		whole, err := s.proveAccount(ctx, n, c, a, func(b int64) error { return pace.pay(ctx, b) })
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if whole {
-			s.moved(p, a.String(), 0)
+			if good = append(good, a); len(bad) == 0 {
+				s.moved(p, a.String(), 0)
+			}
 			continue
 		}
 		s.l.closeFor(a, fence.Mending)
 		if !thorough {
-			return nil, errReread
+			return nil, nil, errReread
 		}
 		bad = append(bad, a)
 	}
-	return bad, nil
+	return good, bad, nil
 }
 
 // audit runs fn with an audit of the store.
@@ -173,17 +192,36 @@ func (s *scrubber) intact(ctx context.Context, c *copies, a holdfast.AccountID) 
 func (l *Ledger) closeFor(a holdfast.AccountID, why fence.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if was, shut := l.shut[a]; shut && was.Code != fence.Mending && was.Code != fence.Unmended {
+	if was, shut := l.shut[a]; shut && !was.ofRows() {
 		return
 	}
 	l.shut[a] = closure{Reason: fence.Reason{Code: why}}
 }
 
-// reopen opens the accounts that are closed for a reason that is gone.
-func (l *Ledger) reopen(why fence.Code) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	maps.DeleteFunc(l.shut, func(_ holdfast.AccountID, c closure) bool { return c.Code == why })
+// mending reports whether an account waits for its rows to be proven or repaired.
+func (l *Ledger) mending() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, c := range l.shut {
+		if c.Code == fence.Mending {
+			return true
+		}
+	}
+	return false
+}
+
+// reopen opens accounts that were proven or repaired, and met no new damage since, if only that had closed them.
+func (s *scrubber) reopen(whole []holdfast.AccountID) {
+	s.mu.Lock()
+	suspects := maps.Clone(s.suspects)
+	s.mu.Unlock()
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	for _, a := range whole {
+		if c, shut := s.l.shut[a]; shut && c.ofRows() && !suspects[a] {
+			delete(s.l.shut, a)
+		}
+	}
 }
 
 // mend repairs one account in place, in the committer, where nothing else is committed.
@@ -227,10 +265,12 @@ func (s *scrubber) rewritePages(ctx context.Context, n *notice, c *copies, bad [
 			})
 		})
 	})
-	if errors.Is(err, holdfast.ErrCorrupt) {
+	switch {
+	case errors.Is(err, holdfast.ErrFatal):
+		s.l.raise(err)
+	case errors.Is(err, holdfast.ErrCorrupt):
 		return s.giveUp(n, 0, err, false)
-	}
-	if err == nil {
+	case err == nil:
 		n.rows++
 		n.did = append(n.did, fmt.Sprintf("%d pages of the store's file were written again, after every account had been proven", len(bad)))
 	}
@@ -265,12 +305,23 @@ func (l *Ledger) inCommitter(ctx context.Context, do func(s *session) error) err
 
 // suspect has all rows proven at once: reading or writing an account met damage, which seldom comes alone.
 func (s *scrubber) suspect(a holdfast.AccountID) {
-	s.mu.Lock()
-	lately := s.l.now().Add(-time.Hour)
-	if slices.ContainsFunc(s.state.Damage, func(d ScrubDamage) bool { return d.Part == partRows && d.Account == a && d.At.After(lately) }) {
-		s.mu.Unlock()
-		return // known, and no copy has it whole: reading all rows again would show nothing new
+	if !s.known(a) {
+		s.reprove(a)
 	}
+}
+
+// known reports whether the damage of an account's rows is known, and no copy has it whole: reading all rows again
+// would show nothing new.
+func (s *scrubber) known(a holdfast.AccountID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lately := s.l.now().Add(-time.Hour)
+	return slices.ContainsFunc(s.state.Damage, func(d ScrubDamage) bool { return d.Part == partRows && d.Account == a && d.At.After(lately) })
+}
+
+// reprove has all rows proven at once.
+func (s *scrubber) reprove(a holdfast.AccountID) {
+	s.mu.Lock()
 	s.suspects[a] = true
 	s.asked[storeCopy+" "+partRows] = ScrubFull
 	s.mu.Unlock()

@@ -139,6 +139,28 @@ func (c *cover) valid() bool {
 	return true
 }
 
+// cover returns what is known of an account, which is made if nothing was.
+func (p *lap) cover(a holdfast.AccountID) *cover {
+	c := p.Cover[a]
+	if c == nil {
+		c = &cover{}
+		p.Cover[a] = c
+	}
+	return c
+}
+
+// trim forgets what was found above what is wanted.
+func (c *cover) trim() {
+	for i, s := range c.Spans {
+		if s[1] > c.Want {
+			if c.Spans = c.Spans[:i]; s[0] <= c.Want {
+				c.Spans = append(c.Spans, [2]holdfast.Seq{s[0], c.Want})
+			}
+			return
+		}
+	}
+}
+
 // add marks from to to, both included, as there.
 func (c *cover) add(from, to holdfast.Seq) {
 	i, _ := slices.BinarySearchFunc(c.Spans, from, func(s [2]holdfast.Seq, f holdfast.Seq) int {

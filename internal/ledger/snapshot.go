@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"holdfast"
 	"holdfast/internal/store"
@@ -97,6 +98,9 @@ func (l *Ledger) CreateSnapshot(ctx context.Context, a holdfast.AccountID, name,
 	}
 	if len(why) > maxWhy {
 		return nil, fmt.Errorf("why has %d bytes, at most %d: %w", len(why), maxWhy, holdfast.ErrTooLarge)
+	}
+	if strings.ContainsFunc(why, unicode.IsControl) {
+		return nil, fmt.Errorf("why has control characters; want one line: %w", holdfast.ErrInvalid)
 	}
 	return l.nameSnapshot(ctx, a, Snapshot{Name: name, Why: why})
 }

@@ -46,6 +46,7 @@ func (p *proof) openWitness(ctx context.Context) error {
 	l.mu.RLock()
 	path := l.witnessAt
 	l.mu.RUnlock()
+	p.witnessAt = path
 	if path == "" {
 		return nil
 	}

@@ -166,7 +166,8 @@ type ForeignStatus struct {
 // is kept in the head file, so that a restart does not forget it.
 func (l *Ledger) shutByToken(w fence.Witness) {
 	l.mu.Lock()
-	_, known := l.shut[w.Account]
+	was, known := l.shut[w.Account]
+	known = known && !was.ofRows()
 	w.Found = l.term.Number
 	if !known {
 		l.shutFor(w)

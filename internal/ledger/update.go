@@ -247,13 +247,16 @@ func (s *session) damagedAt(b *batch, reqs []*request, at []holdfast.AccountID, 
 		at = slices.Collect(maps.Keys(b.heads))
 	}
 	s.paths.forget()
-	b.frames, b.heads = nil, nil
+	b.frames, b.heads, b.blobs, b.events, b.named = nil, nil, nil, nil, nil
+	s.guard = nil // what it counted did not happen
 	for _, r := range reqs {
 		r.head, r.err = holdfast.Head{}, fmt.Errorf("nothing was written, an account's rows are damaged: %w: %w", err, holdfast.ErrNotDurable)
 	}
 	for _, a := range at {
-		s.ledger.closeFor(a, fence.Mending)
-		s.ledger.scrub.suspect(a)
+		if !s.ledger.scrub.known(a) { // else it answers with errors where it is damaged, and with all else
+			s.ledger.closeFor(a, fence.Mending)
+			s.ledger.scrub.reprove(a)
+		}
 	}
 }
 

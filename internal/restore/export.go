@@ -111,7 +111,9 @@ func (e *export) step(ctx context.Context, l *ledger.Ledger, s *ledger.Snapshot)
 			return err
 		}
 		n := &nodes[e.Next.Collection]
-		path = filepath.Join(append([]string{e.dir}, fileNames(n.path)...)...)
+		if path, err = freeDir(e.dir, fileNames(n.path)); err != nil {
+			return err
+		}
 		page, err := v.Resources(n.ID, e.Next.After, exportFiles)
 		if err != nil {
 			return err
@@ -143,6 +145,27 @@ func (e *export) step(ctx context.Context, l *ledger.Ledger, s *ledger.Snapshot)
 		return e.note(s, made)
 	}
 	return e.write(path, files)
+}
+
+// freeDir returns the directory of a collection. A member of the one above may have been written under that
+// name: two names may be one as names of files. It finds the same again in every step, because the members of
+// a collection are all written before the collections in it.
+func freeDir(dir string, names []string) (string, error) {
+	for _, name := range names {
+		at := filepath.Join(dir, name)
+		for n := 2; ; n++ {
+			info, err := durable.Disk.Stat(at)
+			if errors.Is(err, holdfast.ErrNotFound) || err == nil && info.Mode.IsDir() {
+				break
+			}
+			if err != nil {
+				return "", err
+			}
+			at = filepath.Join(dir, fmt.Sprintf("%s (%d)", name, n))
+		}
+		dir = at
+	}
+	return dir, nil
 }
 
 // write makes one collection's directory and the files of one page, durably, without the view.

@@ -306,6 +306,31 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// A member and a collection whose names are one to a file system stop no export.
+func TestExportSameNames(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.by(1, func(tx *ledger.Tx) {
+		tx.Put(holdfast.Root, "x:", "text/plain", 0, ledger.InlineBody([]byte("member")))
+		below := tx.NewCollection(holdfast.Root, "x_", holdfast.KindFile, nil)
+		tx.Put(below, "in", "text/plain", 0, ledger.InlineBody([]byte("inside")))
+	})
+	_, err := h.CreateSnapshot(t.Context(), person, "mine", "")
+	must(t, err)
+	dir := filepath.Join(t.TempDir(), "export")
+	o := ExportOrder{Account: person, Snapshot: "mine", Dir: dir}
+	for done := false; !done; {
+		e, err := Export(t.Context(), h.Ledger, o)
+		must(t, err)
+		o.From, o.Files, o.Bytes, done = e.Next, e.Files, e.Bytes, e.Done
+	}
+	for name, want := range map[string]string{"x_": "member", "x_ (2)/in": "inside"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
 func FuzzFileName(f *testing.F) {
 	for _, s := range []string{"a.vcf", ".", "..", "", "a/b", "\x00", strings.Repeat("ü", 300), "x. ", "con"} {
 		f.Add(s)

@@ -111,6 +111,7 @@ func noServer(err error) bool {
 }
 
 func openHere(ctx context.Context, cfg Config, lock *durable.FileLock, tell func(string)) (*Conn, error) {
+	cfg.visit = true
 	d, err := open(ctx, lock, cfg)
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func takeLock(dir string) (*durable.FileLock, error) {
 // open opens the ledger of a directory whose lock is given; the lock goes back on errors.
 func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error) {
 	lc := ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log)
-	lc.Notify, lc.Observe = cfg.notify, cfg.observe
+	lc.Notify, lc.Observe, lc.Visit = cfg.notify, cfg.observe, cfg.visit
 	l, err := ledger.Open(ctx, lc)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())

@@ -55,8 +55,10 @@ func onThisMachine(r *http.Request) bool {
 	if !addrOf(r.RemoteAddr).IsLoopback() {
 		return false
 	}
-	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"} {
-		if len(r.Header[name]) > 0 {
+	for name := range r.Header {
+		switch {
+		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "X-Real-"), strings.HasSuffix(name, "-Client-Ip"),
+			name == "Forwarded", name == "Via", name == "X-Client-Ip", name == "Cf-Connecting-Ip":
 			return false
 		}
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	Log      *slog.Logger
 	Ready    func(urls []string) // called once the listeners are open; may be nil
 
+	visit   bool               // a command, no server
 	notify  func(ledger.Event) // of a server: what the ledger reports and measures
 	observe func(string, time.Duration)
 }

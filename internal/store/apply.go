@@ -102,7 +102,6 @@ type applier struct {
 	erased    int64 // operations of this account so far that are known by their commitment only
 	touched   map[holdfast.CollectionID]*touch
 	wrote     bool // something was written
-	refold    bool // the change itself is in the store already
 }
 
 // touch is what a change did to one collection.
@@ -198,7 +197,7 @@ func (a *applier) finish(payload []byte, hash holdfast.Hash) error {
 			}
 		}
 	}
-	if a.refold || a.t.fold {
+	if a.t.fold {
 		return nil
 	}
 	return a.t.insertChange(a.c, payload, hash)

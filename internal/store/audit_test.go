@@ -242,3 +242,49 @@ func TestAuditHidesEveryTable(t *testing.T) {
 		}
 	}
 }
+
+// Where an epoch began is what the changes make too: an account with an accepted loss is whole, and mended when its
+// row is lost or false.
+func TestAuditEpochs(t *testing.T) {
+	for name, query := range map[string]string{
+		"whole": "",
+		"lost":  "DELETE FROM epoch WHERE account_id = 1 AND epoch = 2",
+		"false": "UPDATE epoch SET common = 3 WHERE account_id = 1 AND epoch = 3",
+		"stray": "INSERT INTO epoch VALUES (1, 9, 3, 2)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, cfg, _ := audited(t)
+			raise(t, s, 1, 20)
+			write(t, s, 1, put(2, "x", "2"))
+			raise(t, s, 1, 42)
+			r := read(t, s)
+			head, err := r.Head(1)
+			if err = errors.Join(err, r.Close(), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if query != "" {
+				execRaw(t, filepath.Join(cfg.Path, fileName), query)
+			}
+			if s, err = Open(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			au, err := s.NewAudit(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer au.Close()
+			v, err := au.Account(t.Context(), 1, nil, nil)
+			if err != nil || v.Broken != 0 || v.Whole() != (query == "") {
+				t.Fatalf("audit: %+v, %v", v, err)
+			}
+			n, err := au.Mend(t.Context(), 1, head.Head, func(holdfast.Head, func(Good) error) error { return nil })
+			if err != nil || n != 0 {
+				t.Errorf("mended %d, %v", n, err)
+			}
+			if err := s.Check(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

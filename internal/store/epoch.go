@@ -145,9 +145,6 @@ func (r *Reader) HadChild(a holdfast.AccountID, parent holdfast.CollectionID, na
 	return had, nil
 }
 
-// derived are the tables that Rewind empties of an account and fills again.
-var derived = []string{"epoch", "resource", "history", "changed", "collection", "collection_history"}
-
 // Rewind takes an account back to the state after change to: the changes above are removed, and what is
 // derived is made again from those that stay. It is how a history that lost against another one is undone;
 // the caller has kept the removed changes elsewhere, durably. Nothing was applied to the account in this Tx.
@@ -169,7 +166,10 @@ func (t *Tx) Rewind(ctx context.Context, a holdfast.AccountID, to holdfast.Seq) 
 }
 
 func (t *Tx) rewind(ctx context.Context, a holdfast.AccountID, to holdfast.Seq, was *account) error {
-	for _, table := range derived {
+	for table := range derivedTables {
+		if table == "account" { // its row is written with the other heads
+			continue
+		}
 		if _, err := t.c.exec("DELETE FROM "+table+" WHERE account_id = ?1", int64(a)); err != nil {
 			return err
 		}
@@ -191,6 +191,8 @@ func (t *Tx) rewind(ctx context.Context, a holdfast.AccountID, to holdfast.Seq, 
 		_, err := t.c.exec("DELETE FROM account WHERE account_id = ?1", int64(a))
 		return err
 	}
+	t.fold = true // the changes are there already
+	defer func() { t.fold = false }()
 	return t.Changes(a, 1, to, func(seq holdfast.Seq, hash holdfast.Hash, payload []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -202,7 +204,7 @@ func (t *Tx) rewind(ctx context.Context, a holdfast.AccountID, to holdfast.Seq, 
 		if err := st.fits(c, payload, hash); err != nil {
 			return err
 		}
-		k := &applier{t: t, c: c, st: st, resources: st.resources, bytes: st.bytes, erased: st.erased, touched: map[holdfast.CollectionID]*touch{}, refold: true}
+		k := &applier{t: t, c: c, st: st, resources: st.resources, bytes: st.bytes, erased: st.erased, touched: map[holdfast.CollectionID]*touch{}}
 		return k.run(payload, hash)
 	})
 }

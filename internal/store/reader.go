@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"holdfast"
+	"holdfast/frame"
 )
 
 // Newest, given as the seq to read at, means the present state, whatever its seq.
@@ -246,6 +247,11 @@ func (c *conn) wholePayload(a holdfast.AccountID, seq holdfast.Seq, first []byte
 		return first, nil
 	}
 	part := int64(1)
+	var parts int64
+	if _, err := c.row("SELECT count(*) FROM change_part WHERE account_id = ?1 AND seq = ?2", []any{int64(a), int64(seq)}, &parts); err != nil {
+		return nil, err
+	}
+	first = slices.Grow(first, int(min(parts, frame.MaxPayload/partSize+1))*partSize)
 	err := c.each("SELECT part, bytes FROM change_part WHERE account_id = ?1 AND seq = ?2 ORDER BY part",
 		[]any{int64(a), int64(seq)}, func(read func(...any) error) error {
 			var n int64

@@ -21,7 +21,7 @@ type Tx struct {
 	losses   []Loss // of the last Apply
 	err      error  // the first error after which nothing may be committed
 	ended    bool
-	fold     bool // into tables beside the store's; the changes themselves are there
+	fold     bool // what is applied are changes that the store has: only what is derived is written
 }
 
 // place names a collection of an account.
