@@ -31,7 +31,7 @@ run: ## a complete server on this machine, its data in ./data and ./data-mirror
 deps: ## the programs the tests need
 	scripts/deps
 
-quick: ## under 60 s, no servers: before every commit
+quick: ## before every commit: every package, the long tests cut short
 	$(GO) vet ./...
 	scripts/formatted
 	$(GO) tool staticcheck ./...

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +21,17 @@ func TestMain(m *testing.M) {
 
 // Each script runs the real command as a person would.
 func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d scripts, %v", len(files), err)
+	}
+	if testing.Short() { // those that wait for outages are for make test
+		files = slices.DeleteFunc(files, func(f string) bool {
+			return slices.Contains([]string{"mirror", "lost-store", "status", "demo", "fence", "witness", "new-box", "snapshot"}, strings.TrimSuffix(filepath.Base(f), ".txtar"))
+		})
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Files: files,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await,
 			"field": field,

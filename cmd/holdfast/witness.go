@@ -30,7 +30,7 @@ func (witnessAdd) Help() string {
 there before a change is acknowledged. If the data directory and all mirrors are ever put back to an older state together, they
 agree with each other and nobody else would notice; the witness does, and no device is told a wrong deletion.
 
-Put it neither on the disk of the data nor on that of a mirror. It needs little room (64 MiB) and a disk that is fast to sync: every
+Put it neither on the disk of the data nor on that of a mirror. It needs little room (16 MiB) and a disk that is fast to sync: every
 write waits for it, and while it is away writes wait as they do for a mirror.
 
 Exit code 0: it is in use. 3: refused: DIR is not empty, or lies in another copy.

@@ -71,7 +71,8 @@ func TestStrangersDoNotLockOut(t *testing.T) {
 	_, tablet := w.device("alice", "tablet")
 	alice := Identity{Account: 1, Name: "alice"}
 	w.check("alice", "correct horse", home, alice, nil)
-	if n := w.flood("alice", many, 200); n != perAccount.burst {
+	// One address in a few thousand falls into the bucket of the account and counts twice.
+	if n := w.flood("alice", many, 200); n != perAccount.burst && n != perAccount.burst-1 {
 		t.Errorf("%d were judged, want %d", n, perAccount.burst)
 	}
 	w.check("alice", "correct horse", home, alice, nil) // remembered

@@ -227,20 +227,25 @@ func TestGuardAllAndTenth(t *testing.T) {
 	g.once("three of three", before, 1)
 
 	g = newGuarded(t)
-	for i := 0; i < 3000; i += 500 {
-		g.fill(g.cards, i, i+500)
+	n := 3000 // resources
+	if testing.Short() {
+		n = 300
+	}
+	for i := 0; i < n; i += n / 6 {
+		g.fill(g.cards, i, i+n/6)
 	}
 	before = g.head()
-	g.over(1, g.cards, 1000, 1300, "encrypted")
-	g.none("300 of 3,000")
-	g.over(1, g.cards, 1300, 1301, "encrypted")
-	g.once("301 of 3,000", before, 1)
+	third, tenth := n/3, n/10
+	g.over(1, g.cards, third, third+tenth, "encrypted")
+	g.none("a tenth")
+	g.over(1, g.cards, third+tenth, third+tenth+1, "encrypted")
+	g.once("one more than a tenth", before, 1)
 	// It goes on: the same incident. When it was quiet for the window, another.
-	g.over(1, g.cards, 1301, 1600, "encrypted")
-	g.remove(1, g.cards, 0, 900)
+	g.over(1, g.cards, third+tenth+1, third+2*tenth, "encrypted")
+	g.remove(1, g.cards, 0, 3*tenth)
 	g.once("it goes on", before, 1)
 	g.pass(guardWindow + guardSlot)
-	g.remove(1, g.cards, 1600, 2600)
+	g.remove(1, g.cards, third+2*tenth, 2*third+2*tenth)
 	if all := g.snaps(); len(all) != 2 {
 		t.Errorf("%d snapshots after the second incident, want 2", len(all))
 	}

@@ -28,7 +28,7 @@ var (
 const (
 	simSchedules = 10_000
 	simFloor     = 2_000
-	simShort     = 100
+	simShort     = 40
 )
 
 // play runs one schedule in a bubble of its own.

@@ -31,7 +31,7 @@ const (
 	markerFormat = 1
 	maxMarker    = 64 << 10
 	prefix       = "heads/"
-	objectSize   = 32 << 20
+	objectSize   = 4 << 20
 	maxObjects   = 1 << 12 // each start leaves one at most before it removes the older ones
 )
 
@@ -45,7 +45,7 @@ type marker struct {
 type Config struct {
 	Server holdfast.ServerID
 	Bucket bucket.Bucket
-	Size   int64 // bytes of one object before the next is begun; 0 is 32 MiB
+	Size   int64 // bytes of one object before the next is begun; 0 is 4 MiB
 }
 
 // Witness is an open witness. One goroutine at a time uses it.
