@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"holdfast/internal/fence"
@@ -169,7 +168,11 @@ func todo(st *server.Status) string {
 	case st.Degraded:
 		return "bring the missing mirror back, or replace it: until then one disk may hold the only second copy. docs/runbooks/mirror.md"
 	case len(st.Closed) > 0:
-		return "read the newest report in DIR/incidents; the other accounts are served. " + strings.ToUpper(st.Closed[0].Todo[:1]) + st.Closed[0].Todo[1:]
+		text := "read the newest report in DIR/incidents; the other accounts are served"
+		if next := st.Closed[0].Todo; next != "" { // a server of another version may have none
+			text += "; " + next
+		}
+		return text
 	case st.Damaged():
 		return "move and delete nothing; keep every old disk and image. docs/runbooks/scrub.md"
 	}

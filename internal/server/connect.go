@@ -270,7 +270,12 @@ func dialAdmin(ctx context.Context, dir string) (*Conn, error) {
 }
 
 // serveAdmin opens the admin socket. The lock is held, so a socket that is there is a dead server's.
-func (s *server) serveAdmin(ctx context.Context) error {
+func (s *server) serveAdmin(ctx context.Context) (err error) {
+	defer func() {
+		if errors.Is(err, syscall.EROFS) { // as the kernel leaves a file system after a write that failed: 75, restart me
+			err = fmt.Errorf("%w: %w", err, holdfast.ErrFatal)
+		}
+	}()
 	run := filepath.Join(s.cfg.Dir, runName)
 	if err := durable.MkdirBelow(durable.Disk, s.cfg.Dir, runName); err != nil {
 		return fmt.Errorf("make %s: %w", run, err)
