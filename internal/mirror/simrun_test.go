@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"flag"
 	"io"
 	"runtime"
 	"sync"
@@ -43,9 +44,10 @@ func mendCRC(o bucket.Object) io.ReaderAt {
 const (
 	simSchedules = 10_000
 	simShort     = 300
-	simBox       = 3 * time.Minute
 	simFloor     = 5_000
 )
+
+var simBox = flag.Duration("sim-box", 3*time.Minute, "begin no schedule later than this; 0 is no bound")
 
 func TestSimulator(t *testing.T) {
 	want, floor := uint64(simSchedules), uint64(simFloor)
@@ -58,7 +60,7 @@ func TestSimulator(t *testing.T) {
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for !t.Failed() && time.Since(begun) < simBox {
+			for !t.Failed() && (*simBox == 0 || time.Since(begun) < *simBox) {
 				seed := next.Add(1)
 				if seed > want {
 					return
