@@ -3,11 +3,9 @@ package dav
 import (
 	"fmt"
 	"math"
-	"mime"
-	"net/http"
 	"strings"
-	"time"
 
+	"holdfast"
 	"holdfast/internal/ical"
 	"holdfast/internal/ledger"
 )
@@ -15,6 +13,10 @@ import (
 // calendarQuery finds calendar objects by a filter (RFC 4791, 7.8). What the thin rows say of
 // component and time decides first; only the rest is read and parsed.
 func calendarQuery(q *request, body *node, depth string) error {
+	zone, err := parseFloatingZone(body)
+	if err != nil {
+		return err
+	}
 	want, err := reportSelection(q, body)
 	if err != nil {
 		return err
@@ -23,19 +25,10 @@ func calendarQuery(q *request, body *node, depth string) error {
 	if err != nil {
 		return err
 	}
-	fromCollection := f.Zone == nil
 	start, end := f.Window()
 	components := neededComponents(&f.Comp)
-	y := &query{q: q, name: body.name, depth: depth, want: want}
-	y.begin = func(coll *ledger.Collection) error {
-		if v, ok := property(coll.Props, calName("calendar-timezone")); ok && fromCollection {
-			n := node{kids: fragment(v)}
-			if z, err := ical.ParseZone([]byte(n.content())); err == nil {
-				f.Zone = z // RFC 4791, 5.2.2: of floating times, if the query names no zone
-			}
-		}
-		return nil
-	}
+	y := &query{q: q, name: body.name, kind: holdfast.KindCalendar, depth: depth, want: want}
+	y.begin = func(coll *ledger.Collection) { f.Zone = zone.of(coll) }
 	y.skip = func(r *ledger.Resource) bool {
 		if r.Last < start || r.First > end {
 			return true
@@ -69,7 +62,7 @@ func neededComponents(root *ical.CompFilter) []string {
 	return names
 }
 
-// parseCalendarFilter reads CALDAV:filter and CALDAV:timezone.
+// parseCalendarFilter reads CALDAV:filter.
 func parseCalendarFilter(body *node) (*ical.Filter, error) {
 	var f ical.Filter
 	comps := body.child(calName("filter")).elements()
@@ -82,16 +75,6 @@ func parseCalendarFilter(body *node) (*ical.Filter, error) {
 	}
 	if !strings.EqualFold(f.Comp.Name, "VCALENDAR") {
 		return nil, badFilter(nsCal, "the outer comp-filter names VCALENDAR")
-	}
-	if tz := body.child(calName("timezone")); tz != nil {
-		if f.Zone, err = ical.ParseZone([]byte(tz.content())); err != nil {
-			return nil, refuse(http.StatusForbidden, calName("valid-calendar-data"), "timezone is no VTIMEZONE") // RFC 4791, 7.8
-		}
-	}
-	if tz := body.child(calName("timezone-id")); tz != nil {
-		if f.Zone, err = ical.LoadZone(trimmed(tz)); err != nil {
-			return nil, refuse(http.StatusForbidden, calName("valid-timezone"), "time zone not known") // RFC 7809
-		}
 	}
 	return &f, unsupported(nsCal, f.Check())
 }
@@ -170,46 +153,14 @@ func timeRange(n *node) (*ical.TimeRange, error) {
 		if !ok {
 			continue
 		}
-		t, err := time.Parse("20060102T150405Z", v)
+		t, err := utcTime(v)
 		if err != nil {
 			return nil, badFilter(nsCal, "time-range is not in UTC date-times")
 		}
-		*to, given = t.Unix(), true
+		*to, given = t, true
 	}
 	if !given || r.Start >= r.End {
 		return nil, badFilter(nsCal, "time-range without an extent")
 	}
 	return r, nil
-}
-
-// calendarData reads CALDAV:calendar-data in a report (RFC 4791, 9.6). The whole object is given,
-// whatever parts are asked for.
-func calendarData(n *node) (dataWriter, error) {
-	if err := checkData(n, "text/calendar", "2.0"); err != nil {
-		return nil, refuse(http.StatusForbidden, calName("supported-calendar-data"), "only text/calendar 2.0")
-	}
-	if n.child(calName("expand")) != nil {
-		// A client that asked for single instances must not take the series for one.
-		return nil, refuse(http.StatusForbidden, calName("supported-calendar-data"), "expand is not supported")
-	}
-	return func(b []byte) ([]byte, error) { return b, nil }, nil
-}
-
-// checkData refuses a content type or version in calendar-data or address-data that nobody here writes.
-func checkData(n *node, contentType string, versions ...string) error {
-	if t, ok := n.attr("content-type"); ok {
-		if media, _, err := mime.ParseMediaType(t); err != nil || media != contentType {
-			return badRequest("content type %.40q", t)
-		}
-	}
-	v, ok := n.attr("version")
-	if !ok {
-		return nil
-	}
-	for _, known := range versions {
-		if v == known {
-			return nil
-		}
-	}
-	return badRequest("version %.10q", v)
 }

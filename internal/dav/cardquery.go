@@ -18,7 +18,7 @@ func addressbookQuery(q *request, body *node, depth string) error {
 	if err != nil {
 		return err
 	}
-	y := &query{q: q, name: body.name, depth: depth, want: want}
+	y := &query{q: q, name: body.name, kind: holdfast.KindCard, depth: depth, want: want}
 	if y.limit, err = results(body.child(cardName("limit")), cardName("nresults")); err != nil {
 		return err
 	}
@@ -108,9 +108,9 @@ func addressData(n *node) (dataWriter, error) {
 		}
 	}
 	if len(props) == 0 {
-		return func(b []byte) ([]byte, error) { return b, nil }, nil
+		return func(_ *propContext, b []byte) ([]byte, error) { return b, nil }, nil
 	}
-	return func(b []byte) ([]byte, error) {
+	return func(_ *propContext, b []byte) ([]byte, error) {
 		c, err := vcard.Parse(b)
 		if err != nil {
 			return nil, fmt.Errorf("part of a card: %w: %w", holdfast.ErrInvalid, err)

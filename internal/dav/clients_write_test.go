@@ -105,8 +105,10 @@ func TestClient28CalendarQuery(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.filter, got, c.want)
 		}
 	}
-	if got := ask("", "Depth: 0"); got != nil {
-		t.Errorf("Depth 0: %v", got)
+	for _, depth := range []string{"Depth: 0", "Depth: infinity", "X-None: "} {
+		if got := ask("", depth); len(got) != 5 {
+			t.Errorf("%s: %v", depth, got)
+		}
 	}
 	s.do("REPORT", "/dav/anna/calendar/march", calendarQueryBody(vevent("")), "Depth: 0").want(207).has("Title march")
 	for body, condition := range map[string]string{

@@ -17,7 +17,10 @@ func multiget(q *request, body *node, _ string) error {
 	if err != nil {
 		return err
 	}
-	g := &getter{q: q, want: want}
+	g := &getter{q: q, want: want, kind: holdfast.KindCalendar}
+	if body.name.Space == nsCard {
+		g.kind = holdfast.KindCard
+	}
 	seen := map[string]bool{} // once each: an answer must not grow by repetition
 	for _, e := range body.elements() {
 		if href := trimmed(e); e.name == davName("href") && !seen[href] {
@@ -28,8 +31,12 @@ func multiget(q *request, body *node, _ string) error {
 	m := q.multistatus()
 	defer m.release()
 	return m.pages(func(v *ledger.View) (bool, error) {
-		if _, err := reportTarget(v, q, body.name); err != nil {
+		t, err := reportTarget(v, q, body.name)
+		if err != nil {
 			return false, err
+		}
+		if t.place == placeResource {
+			g.alone = t.segs
 		}
 		g.near = nil // found in another view
 		for len(g.hrefs) > 0 {
@@ -47,6 +54,8 @@ func multiget(q *request, body *node, _ string) error {
 type getter struct {
 	q     *request
 	want  *selection
+	kind  holdfast.Kind
+	alone []string // if the report is about one resource, its segments
 	hrefs []string
 	near  *target // of the last resource found; most others lie beside it
 }
@@ -62,13 +71,19 @@ func (g *getter) next(m *multistatus, v *ledger.View) error {
 	}
 	t, err := g.find(v, p)
 	switch {
-	case errors.Is(err, holdfast.ErrNotFound):
+	case errors.Is(err, holdfast.ErrNotFound), err == nil && !g.serves(t):
 		m.status(p.segs, p.slash, http.StatusNotFound, nil)
 		return nil
 	case err != nil:
 		return err
 	}
 	return m.properties(&propContext{g.q, v, t}, g.want)
+}
+
+// serves reports whether the report is about a target: a resource of its kind, and no other than the one it
+// was asked of (RFC 4791, 7.9; RFC 6352, 8.7).
+func (g *getter) serves(t *target) bool {
+	return t.place == placeResource && t.coll.Kind == g.kind && (g.alone == nil || slices.Equal(g.alone, t.segs))
 }
 
 // find resolves a path, by one question if it lies beside the one before.

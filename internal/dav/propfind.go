@@ -169,7 +169,7 @@ type wanted struct {
 }
 
 // dataWriter turns the body of a resource into what a report asked for.
-type dataWriter func(body []byte) ([]byte, error)
+type dataWriter func(c *propContext, body []byte) ([]byte, error)
 
 func parsePropfind(body *node) (*selection, error) {
 	if body == nil {
@@ -245,13 +245,17 @@ func (m *multistatus) properties(c *propContext, s *selection) error {
 	}
 	found := len(m.buf)
 	var missing []*wanted
+	var refused []refusedProp
 	for i := range s.wanted {
 		w := &s.wanted[i]
 		ok, err := m.property(c, w)
-		if err != nil {
+		var f *fault
+		switch {
+		case w.data != nil && errors.As(err, &f):
+			refused = append(refused, refusedProp{w, f})
+		case err != nil:
 			return err
-		}
-		if !ok {
+		case !ok:
 			missing = append(missing, w)
 		}
 	}
@@ -268,8 +272,19 @@ func (m *multistatus) properties(c *propContext, s *selection) error {
 		}
 		m.buf = append(m.buf, closeNone...)
 	}
+	for _, r := range refused {
+		m.buf = append(append(append(m.buf, openFound...), r.open...), "/></D:prop>"...)
+		m.buf = appendError(appendStatus(m.buf, r.fault.status), r.fault, false)
+		m.buf = append(m.buf, "</D:propstat>"...)
+	}
 	m.buf = append(m.buf, "</D:response>\n"...)
 	return nil
+}
+
+// refusedProp is a property that the target has but that cannot be given as it was asked for.
+type refusedProp struct {
+	*wanted
+	fault *fault
 }
 
 // property appends one property with its value; false: there is none, and nothing was appended.
@@ -305,7 +320,7 @@ func (m *multistatus) body(c *propContext, w *wanted) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("body: %w", err)
 	}
-	if b, err = w.data(b); err != nil {
+	if b, err = w.data(c, b); err != nil {
 		if errors.Is(err, holdfast.ErrInvalid) {
 			return false, nil // what cannot be taken apart has no part to give; GET has it whole
 		}

@@ -233,12 +233,14 @@ func writeAddresses(c *propContext, dst []byte) ([]byte, bool, error) {
 
 const (
 	readPrivileges  = "<D:privilege><D:read/></D:privilege><D:privilege><D:read-current-user-privilege-set/></D:privilege>"
+	busyPrivilege   = "<D:privilege><C:read-free-busy/></D:privilege>" // RFC 4791, 6.1.1: a part of read
 	writePrivilegeS = "<D:privilege><D:write/></D:privilege><D:privilege><D:write-properties/></D:privilege><D:privilege><D:write-content/></D:privilege>"
 	bindPrivileges  = "<D:privilege><D:bind/></D:privilege><D:privilege><D:unbind/></D:privilege>"
 
 	supportedPrivileges = "<D:supported-privilege><D:privilege><D:all/></D:privilege><D:abstract/><D:description xml:lang=\"en\">everything</D:description>" +
 		"<D:supported-privilege><D:privilege><D:read/></D:privilege><D:description xml:lang=\"en\">read</D:description>" +
 		"<D:supported-privilege><D:privilege><D:read-current-user-privilege-set/></D:privilege><D:description xml:lang=\"en\">read own privileges</D:description></D:supported-privilege>" +
+		"<D:supported-privilege><D:privilege><C:read-free-busy/></D:privilege><D:description xml:lang=\"en\">read when the owner is busy</D:description></D:supported-privilege>" +
 		"</D:supported-privilege>" +
 		"<D:supported-privilege><D:privilege><D:write/></D:privilege><D:description xml:lang=\"en\">write</D:description>" +
 		"<D:supported-privilege><D:privilege><D:write-properties/></D:privilege><D:description xml:lang=\"en\">write properties</D:description></D:supported-privilege>" +
@@ -251,6 +253,9 @@ const (
 // writePrivileges says what the principal may do (RFC 3744, 5.4): everything with its own, nothing with what the server makes up.
 func writePrivileges(c *propContext, dst []byte) ([]byte, bool, error) {
 	dst = append(dst, readPrivileges...)
+	if c.t.isHome() || !c.t.isVirtual() && c.t.coll.Kind == holdfast.KindCalendar {
+		dst = append(dst, busyPrivilege...)
+	}
 	switch c.t.place {
 	case placeCollection:
 		dst = append(dst, writePrivilegeS+bindPrivileges...)

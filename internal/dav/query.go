@@ -21,22 +21,25 @@ const (
 	maxView = 2 * time.Second
 )
 
-// query is a calendar-query or addressbook-query on its way through the members of a collection.
+// query asks the members of a collection, or of all collections of a kind in the home, for what they are.
 type query struct {
 	q     *request
 	name  xml.Name // of the report
+	kind  holdfast.Kind
 	depth string
 	want  *selection
 	limit int // answers; 0: none
 
 	// begin is told the collection, once in each view.
-	begin func(coll *ledger.Collection) error
+	begin func(coll *ledger.Collection)
 	// skip says, by the thin row alone, that a member cannot match.
 	skip func(r *ledger.Resource) bool
 	// match asks the body.
 	match func(body []byte) (bool, error)
 
 	coll   holdfast.CollectionID // begun
+	home   holdfast.Seq          // state of the home the query began with
+	next   string                // in the home: collections before it are done
 	after  string
 	behind passed
 	found  int
@@ -50,24 +53,70 @@ func (y *query) run() error {
 
 func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 	t, err := reportTarget(v, y.q, y.name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, err
-	}
-	if y.coll != 0 && y.coll != t.coll.ID {
+	case t.coll.Kind != y.kind:
+		return y.below(m, v, t)
+	case y.coll != 0 && y.coll != t.coll.ID:
 		return false, fmt.Errorf("collection went away during a query: %w", holdfast.ErrNotFound)
 	}
 	y.coll = t.coll.ID
-	if y.begin != nil {
-		if err := y.begin(t.coll); err != nil {
-			return false, err
-		}
-	}
 	if t.place == placeResource {
+		if y.begin != nil {
+			y.begin(t.coll)
+		}
 		_, err := y.member(m, &propContext{y.q, v, t})
 		return false, err
 	}
+	return y.members(m, v, t)
+}
+
+// below asks the collections of the kind that lie in the home. With Depth 0 none is asked (RFC 3253, 3.6).
+func (y *query) below(m *multistatus, v *ledger.View, home *target) (more bool, err error) {
 	if y.depth == "0" {
-		return false, nil // RFC 4791, 7.8: Depth 0 is the collection itself, which holds no component
+		return false, nil
+	}
+	h, err := v.LastChange(home.coll.ID)
+	if err != nil {
+		return false, fmt.Errorf("last change: %w", err)
+	}
+	if y.home == 0 {
+		y.home = h.Seq
+	}
+	if y.home != h.Seq {
+		// A collection that changed its name would be asked twice or never.
+		return false, fmt.Errorf("collections changed during a query: %w", holdfast.ErrAbsent)
+	}
+	children, err := v.Children(home.coll.ID)
+	if err != nil {
+		return false, fmt.Errorf("children: %w", err)
+	}
+	for i := range children {
+		if c := &children[i]; c.Kind == y.kind && c.Name >= y.next {
+			if y.next != c.Name {
+				y.next, y.after, y.behind = c.Name, "", nil
+			}
+			t := &target{place: placeCollection, segs: below(home.segs, c.Name), coll: c, parent: home.coll}
+			if more, err := y.members(m, v, t); more || err != nil || y.enough() {
+				return more, err
+			}
+			y.next, y.after, y.behind = c.Name+"\x00", "", nil
+		}
+	}
+	return false, nil
+}
+
+func (y *query) enough() bool { return y.limit > 0 && y.found > y.limit }
+
+// members asks the members of a collection until the view has to end.
+//
+// RFC 4791, 7.8 assumes Depth 0 where the header is missing, and strictly that is the collection alone, which
+// holds no component. No client means that: an answer without members would tell it that all are gone. So
+// the members are asked whatever the Depth, as other servers do.
+func (y *query) members(m *multistatus, v *ledger.View, t *target) (more bool, err error) {
+	if y.begin != nil {
+		y.begin(t.coll)
 	}
 	member := &target{place: placeResource, segs: below(t.segs, ""), coll: t.coll}
 	c := &propContext{y.q, v, member}
@@ -83,8 +132,8 @@ func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if y.limit > 0 && y.found > y.limit {
-				m.truncated(t.segs)
+			if y.enough() {
+				m.truncated(y.q.path.segs)
 				return false, nil
 			}
 			read += n
@@ -97,7 +146,7 @@ func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 			break
 		}
 	}
-	err = y.behind.changed(v, t.coll.ID, func(r *ledger.Resource) error {
+	return false, y.behind.changed(v, t.coll.ID, func(r *ledger.Resource) error {
 		if y.limit > 0 {
 			return nil // an answer with a limit is a choice anyhow
 		}
@@ -105,7 +154,6 @@ func (y *query) page(m *multistatus, v *ledger.View) (more bool, err error) {
 		_, err := y.member(m, c)
 		return err
 	})
-	return false, err
 }
 
 // truncated says that there is more than the client wanted (RFC 6352, 8.6.1; RFC 6578, 3.6).

@@ -25,14 +25,16 @@ func init() {
 		{davName("sync-collection"), "1", func(t *target) bool { return t.place == placeCollection }, syncCollection},
 		{calName("calendar-multiget"), "1", inKind(holdfast.KindCalendar), multiget},
 		{calName("calendar-query"), "0", inKind(holdfast.KindCalendar), calendarQuery},
+		{calName("free-busy-query"), "0", inKind(holdfast.KindCalendar), freeBusyQuery},
 		{cardName("addressbook-multiget"), "1", inKind(holdfast.KindCard), multiget},
 		{cardName("addressbook-query"), "0", inKind(holdfast.KindCard), addressbookQuery},
 	}
 }
 
+// inKind serves collections of a kind, their members, and the home they lie in.
 func inKind(k holdfast.Kind) func(t *target) bool {
 	return func(t *target) bool {
-		return t.place == placeCollection && t.coll.Kind == k || t.place == placeResource && t.coll.Kind == k
+		return (t.place == placeCollection || t.place == placeResource) && t.coll.Kind == k || t.isHome()
 	}
 }
 
@@ -84,12 +86,16 @@ func reportSelection(q *request, body *node) (*selection, error) {
 		s = &selection{}
 	}
 	s.minimal = q.minimal()
+	zone, err := parseFloatingZone(body)
+	if err != nil {
+		return nil, err
+	}
 	prop := body.child(davName("prop"))
 	for i := range s.wanted {
 		w := &s.wanted[i]
 		switch w.name {
 		case calName("calendar-data"):
-			w.data, err = calendarData(prop.child(w.name))
+			w.data, err = calendarData(prop.child(w.name), zone)
 		case cardName("address-data"):
 			w.data, err = addressData(prop.child(w.name))
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"holdfast"
 	"holdfast/internal/ledger"
 )
 
@@ -226,7 +227,7 @@ func TestQueryDuringRename(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	y := &query{q: q, name: body.name, depth: "1", want: want, match: func([]byte) (bool, error) { return true, nil }}
+	y := &query{q: q, name: body.name, kind: holdfast.KindCalendar, depth: "1", want: want, match: func([]byte) (bool, error) { return true, nil }}
 	m := q.multistatus()
 	page := func(v *ledger.View) (bool, error) { return y.page(m, v) }
 	if !s.page(q, page) {

@@ -10,6 +10,9 @@ const stepBudget = 400_000
 type instance struct {
 	start, end int64
 	zone       *Zone // whose days its nominal durations follow
+	wall       int64 // of start, as DTSTART has it; for dates and floating times only
+	id         stamp // RECURRENCE-ID; none if nothing recurs
+	period     bool  // a period of RDATE, with an end of its own
 }
 
 // shift moves an instant by a duration: days follow the wall, the rest is exact.
@@ -180,6 +183,8 @@ func (w *walk) try(wall int64) bool {
 		start: w.of.start.at(wall, w.x.floating),
 		end:   w.of.endAt(wall, w.x.floating),
 		zone:  w.x.zoneOf(w.of.start),
+		wall:  wall,
+		id:    w.of.id,
 	}
 	return w.test(&i)
 }
@@ -198,12 +203,17 @@ func (w *walk) run() bool {
 		w.exdates = append(w.exdates, id)
 	}
 	slices.Sort(w.exdates)
-	if w.made(m.start.unix(w.x.floating), nil) {
+	if w.made(m.start.unix(w.x.floating), m.start.wall, nil) {
 		return true
 	}
 	for i := range m.rdates {
-		id, ok := w.x.unix(m.rdates[i].start)
-		if !ok || w.made(id, &m.rdates[i]) {
+		r := &m.rdates[i]
+		id, ok := w.x.unix(r.start)
+		wall := r.start.wall
+		if r.start.form != m.start.form {
+			wall = w.x.zoneOf(m.start).wall(id)
+		}
+		if !ok || w.made(id, wall, r) {
 			return true
 		}
 	}
@@ -225,14 +235,15 @@ func (w *walk) rule(r *rule) bool {
 		if !ok {
 			return it.exhausted
 		}
-		if wall >= from && w.made(m.start.at(wall, w.x.floating), nil) {
+		if wall >= from && w.made(m.start.at(wall, w.x.floating), wall, nil) {
 			return true
 		}
 	}
 }
 
-// made tests the instance that the master starts at the instant id, if it is w.of's to have.
-func (w *walk) made(id int64, r *rdate) bool {
+// made tests the instance that the master starts at the instant id, when the wall of its DTSTART shows
+// `wall`, if it is w.of's to have.
+func (w *walk) made(id, wall int64, r *rdate) bool {
 	w.x.budget -= w.of.start.cost() + w.master.start.cost()
 	if _, gone := slices.BinarySearch(w.exdates, id); gone {
 		return false
@@ -245,9 +256,18 @@ func (w *walk) made(id int64, r *rdate) bool {
 		return false
 	}
 	zone := w.x.zoneOf(w.of.start)
-	i := instance{start: id + w.by, zone: zone}
+	i := instance{start: id + w.by, zone: zone, wall: wall, id: stamp{wall: wall, form: w.master.start.form}}
+	switch {
+	case w.master.start.tied():
+		i.id = stamp{wall: id, form: formUTC}
+		if !w.of.start.tied() {
+			i.wall = zone.wall(i.start)
+		}
+	case w.of != w.master:
+		i.wall += w.of.start.wall - w.of.id.wall
+	}
 	if r != nil && r.period && w.of == w.master {
-		i.end = r.endOf(w.x.floating)
+		i.end, i.period = r.endOf(w.x.floating), true
 	} else {
 		i.end = w.of.endAt(zone.wall(i.start), w.x.floating)
 	}

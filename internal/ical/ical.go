@@ -35,6 +35,7 @@ type Object struct {
 	Calendar *Component // VCALENDAR
 	UID      string     // of all its components; "" if none has one (RFC 5545 requires it, peers do not)
 
+	body  []byte   // as received
 	types []string // the different component names but VTIMEZONE, in order
 
 	mu     sync.Mutex
@@ -46,7 +47,7 @@ type Object struct {
 // holdfast.ErrInvalid: empty, no BEGIN:VCALENDAR or END:VCALENDAR, unbalanced, more than one
 // VCALENDAR, or two different UIDs.
 func Parse(body []byte) (*Object, error) {
-	f := framer{body: body}
+	f := framer{body: body, o: Object{body: body}}
 	r := contentline.NewReader(body)
 	var l contentline.Line
 	for r.Next(&l) {

@@ -125,12 +125,10 @@ func (r *TimeRange) holds(t int64) bool { return r.Start <= t && r.End > t }
 // overlaps applies the table of RFC 4791, 9.9 for the component.
 func (m *matcher) overlaps(c, parent *Component, r TimeRange) bool {
 	switch c.Name {
-	case "VEVENT":
-		return m.event(c, r)
+	case "VEVENT", "VJOURNAL":
+		return m.within(c, r, m.times(c).inRange(c.Name, r))
 	case "VTODO":
 		return m.todo(c, r)
-	case "VJOURNAL":
-		return m.journal(c, r)
 	case "VFREEBUSY":
 		return m.freebusy(c, r)
 	case "VALARM":
@@ -145,17 +143,33 @@ func (m *matcher) within(c *Component, r TimeRange, test func(i *instance) bool)
 	return m.any(c, addSat(r.Start, -long), addSat(r.End, long), test)
 }
 
-// event is the table for VEVENT.
-func (m *matcher) event(c *Component, r TimeRange) bool {
-	t := m.times(c)
-	// start <= DTSTART AND end > DTSTART: no end, or a DURATION of nothing
-	point := !t.end.ok() && (t.hasDur && t.dur.seconds() <= 0 || !t.hasDur && t.start.form != formDate)
-	return m.within(c, r, func(i *instance) bool {
-		if point && i.end <= i.start {
-			return r.holds(i.start)
+// inRange returns the table for an instance of a component with DTSTART.
+func (t *times) inRange(name string, r TimeRange) func(i *instance) bool {
+	held := func(i *instance) bool { return r.holds(i.start) }
+	lasts := func(i *instance) bool { return r.Start < i.end && r.End > i.start }
+	switch {
+	case name == "VJOURNAL" && t.start.form == formDate:
+		return lasts
+	case name == "VJOURNAL":
+		return held
+	case name == "VTODO" && t.end.ok():
+		return func(i *instance) bool {
+			return (r.Start < i.end || r.Start <= i.start) && (r.End > i.start || r.End >= i.end)
 		}
-		return r.Start < i.end && r.End > i.start
-	})
+	case name == "VTODO" && t.hasDur:
+		return func(i *instance) bool { return r.Start <= i.end && (r.End > i.start || r.End >= i.end) }
+	case name == "VTODO":
+		return held
+	case !t.end.ok() && (t.hasDur && t.dur.seconds() <= 0 || !t.hasDur && t.start.form != formDate):
+		// VEVENT without an end, or with a DURATION of nothing: start <= DTSTART AND end > DTSTART
+		return func(i *instance) bool {
+			if i.end <= i.start {
+				return r.holds(i.start)
+			}
+			return lasts(i)
+		}
+	}
+	return lasts
 }
 
 // todo is the table for VTODO.
@@ -165,15 +179,7 @@ func (m *matcher) todo(c *Component, r TimeRange) bool {
 	case t.doubt:
 		return true
 	case t.start.ok():
-		return m.within(c, r, func(i *instance) bool {
-			switch {
-			case t.end.ok():
-				return (r.Start < i.end || r.Start <= i.start) && (r.End > i.start || r.End >= i.end)
-			case t.hasDur:
-				return r.Start <= i.end && (r.End > i.start || r.End >= i.end)
-			}
-			return r.holds(i.start)
-		})
+		return m.within(c, r, t.inRange(c.Name, r))
 	case t.end.ok():
 		due := t.end.unix(m.floating)
 		return r.Start < due && r.End >= due
@@ -187,17 +193,6 @@ func (m *matcher) todo(c *Component, r TimeRange) bool {
 		return r.End > t.created.unix(m.floating)
 	}
 	return true
-}
-
-// journal is the table for VJOURNAL.
-func (m *matcher) journal(c *Component, r TimeRange) bool {
-	t := m.times(c)
-	return m.within(c, r, func(i *instance) bool {
-		if t.start.form == formDate {
-			return r.Start < i.end && r.End > i.start
-		}
-		return r.holds(i.start)
-	})
 }
 
 // freebusy is the table for VFREEBUSY.

@@ -33,6 +33,9 @@ type stamp struct {
 
 func (s stamp) ok() bool { return s.form != formNone }
 
+// tied reports whether the value names an instant whatever the time zone of the reader.
+func (s stamp) tied() bool { return s.form == formUTC || s.form == formZoned }
+
 // unix returns the instant, in seconds since 1970 UTC; floating is the zone of formDate and
 // formFloating, nil for UTC.
 func (s stamp) unix(floating *Zone) int64 { return s.at(s.wall, floating) }
