@@ -18,7 +18,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 # All packages but the one that drives the built binary.
 UNITS = $$($(GO) list ./... | grep -v '^holdfast/tests$$')
 
-.PHONY: build run test quick deps race fuzz crash bench demo
+.PHONY: build run test quick deps deps-peers race fuzz crash bench bench-peers demo
 
 build: ## bin/holdfast, static, and the same for arm64
 	$(BUILD) -o bin/holdfast ./cmd/holdfast
@@ -52,6 +52,12 @@ crash: ## every disaster for CRASH_MINUTES, and at least to its floor
 
 bench: ## the promised numbers
 	$(GO) run ./internal/bench $(BENCH)
+
+bench-peers: deps-peers ## beside Radicale and Xandikos, about half an hour; BENCH=-quick for some minutes
+	$(GO) run ./internal/bench -peers $(BENCH)
+
+deps-peers: ## the servers that bench-peers measures Holdfast beside
+	scripts/deps peers
 
 demo: build ## the disaster of October 2009, with the fence and without
 	scripts/demo

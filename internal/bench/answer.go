@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -26,30 +26,96 @@ type listed struct {
 	token string
 }
 
-var (
-	responsePattern = regexp.MustCompile(`(?s)<(?:\w+:)?response\b.*?</(?:\w+:)?response>`)
-	hrefPattern     = regexp.MustCompile(`<(?:\w+:)?href\b[^>]*>([^<]*)<`)
-	etagPattern     = regexp.MustCompile(`<(?:\w+:)?getetag\b[^>]*>([^<]*)<`)
-	tokenPattern    = regexp.MustCompile(`<(?:\w+:)?sync-token\b[^>]*>([^<]*)<`)
-)
-
 // parseAnswer reads the multistatus of a server that is known: it is no XML parser.
 func parseAnswer(body []byte) listed {
-	l := listed{etags: make(map[string]string)}
-	for _, r := range responsePattern.FindAll(body, -1) {
-		if h := hrefPattern.FindSubmatch(r); h != nil {
-			etag := ""
-			if e := etagPattern.FindSubmatch(r); e != nil {
-				etag = strings.ReplaceAll(string(e[1]), "&quot;", `"`)
-				etag = strings.ReplaceAll(etag, "&#34;", `"`)
-			}
-			l.etags[string(h[1])] = etag
+	l := listed{etags: make(map[string]string, bytes.Count(body, []byte("getetag>"))/2)}
+	eachResponse(body, func(r []byte) {
+		if href, rest, ok := elementText(r, "href"); ok {
+			etag, _, _ := elementText(rest, "getetag")
+			l.etags[string(unescape(href))] = string(unescape(etag))
 		}
-	}
-	if t := tokenPattern.FindSubmatch(body); t != nil {
-		l.token = string(t[1])
+	})
+	const tail = 1000 // the token of a sync is the last element; that of a PROPFIND's answer is in a short one
+	if t, _, ok := elementText(body[max(0, len(body)-tail):], "sync-token"); ok {
+		l.token = string(unescape(t))
 	}
 	return l
+}
+
+// eachObject calls f for each member of a multistatus that has data.
+func eachObject(answer []byte, f func(href, etag string, data []byte)) {
+	eachResponse(answer, func(r []byte) {
+		href, rest, _ := elementText(r, "href")
+		etag, _, _ := elementText(rest, "getetag")
+		data, _, ok := elementText(rest, "address-data")
+		if !ok {
+			data, _, ok = elementText(rest, "calendar-data")
+		}
+		if ok {
+			f(string(unescape(href)), string(unescape(etag)), unescape(data))
+		}
+	})
+}
+
+// eachResponse calls f with what each response element holds.
+func eachResponse(answer []byte, f func(r []byte)) {
+	for {
+		rest, ok := afterStart(answer, "response")
+		if !ok {
+			return
+		}
+		one, after, ok := bytes.Cut(rest, []byte("response>"))
+		if !ok {
+			return
+		}
+		answer = after
+		f(one)
+	}
+}
+
+// afterStart finds the next start tag of that local name and returns what follows it.
+func afterStart(b []byte, name string) (rest []byte, ok bool) {
+	for at := 0; ; {
+		i := bytes.Index(b[at:], []byte(name))
+		if i < 0 {
+			return nil, false
+		}
+		i += at
+		at = i + len(name)
+		const longest = 20 // of a prefix
+		open := bytes.LastIndexByte(b[max(0, i-longest):i], '<')
+		if open < 0 || at >= len(b) || bytes.ContainsAny(b[max(0, i-longest)+open:i], "/> ") || b[at] != '>' && b[at] != ' ' {
+			continue
+		}
+		end := bytes.IndexByte(b[at:], '>')
+		if end < 0 {
+			return nil, false
+		}
+		return b[at+end+1:], true
+	}
+}
+
+// elementText returns the text of the next element of that local name.
+func elementText(b []byte, name string) (text, rest []byte, ok bool) {
+	rest, ok = afterStart(b, name)
+	if !ok {
+		return nil, b, false
+	}
+	end := bytes.IndexByte(rest, '<')
+	if end < 0 {
+		return nil, b, false
+	}
+	return rest[:end], rest[end:], true
+}
+
+var unescaper = strings.NewReplacer("&quot;", `"`, "&#34;", `"`, "&#13;", "\r", "&#xD;", "\r", "&#xd;", "\r", "&lt;", "<", "&gt;", ">", "&apos;", "'", "&#39;", "'", "&amp;", "&")
+
+// unescape replaces what servers write in text. A body without carriage returns, as XML allows, is left as it is.
+func unescape(b []byte) []byte {
+	if bytes.IndexByte(b, '&') < 0 {
+		return b
+	}
+	return []byte(unescaper.Replace(string(b)))
 }
 
 // equal reports whether exactly the wanted names are listed with their ETags, besides the collection itself.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,14 @@ import (
 
 // TestMain lets the test binary be the server process, as bench itself is.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "-null" {
+		cards, err := strconv.Atoi(os.Args[2])
+		if err == nil {
+			err = serveNull(os.Stdout, cards)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if len(os.Args) > 2 && os.Args[1] == "-serve" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		err := serve(ctx, os.Args[2])
@@ -97,6 +106,11 @@ func FuzzReadAnswer(f *testing.F) {
 			t.Errorf("%d bytes of body from %d bytes", len(body), len(wire))
 		}
 		parseAnswer(wire)
+		eachObject(wire, func(_, _ string, data []byte) {
+			if len(data) > len(wire) {
+				t.Errorf("%d bytes of data from %d bytes", len(data), len(wire))
+			}
+		})
 	})
 }
 

@@ -16,28 +16,43 @@ import (
 // client is one keep-alive connection of one account. It is written for little CPU: the generator
 // shares its cores with the server. Not safe for concurrent use.
 type client struct {
-	conn   net.Conn
-	in     *bufio.Reader
-	out    []byte
-	header string // Host and Authorization
-	home   string // path of the account's contacts
-	body   bytes.Buffer
-	took   time.Duration // of the last request, to the last byte of its answer
+	addr     string
+	conn     net.Conn // nil: to be dialed by the next request
+	in       *bufio.Reader
+	out      []byte
+	header   string // Host and Authorization
+	home     string // path of the account's contacts
+	body     bytes.Buffer
+	patience time.Duration // how long one answer may take; 0: for ever
+	last     bool          // the server closes the connection after this answer
+	took     time.Duration // of the last request, to the last byte of its answer
 }
 
 func dialServer(addr, user, password string) (*client, error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
 	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
-	return &client{
-		conn: conn, in: bufio.NewReaderSize(conn, 64<<10), home: "/dav/" + user + "/contacts/",
+	c := &client{
+		addr: addr, in: bufio.NewReaderSize(nil, 64<<10), home: "/dav/" + user + "/contacts/",
 		header: "\r\nHost: " + addr + "\r\nAuthorization: Basic " + basic,
-	}, nil
+	}
+	return c, c.dial()
 }
 
-func (c *client) close() { _ = c.conn.Close() } // nothing is buffered in it
+func (c *client) dial() error {
+	conn, err := net.Dial("tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	c.conn, c.last = conn, false
+	c.in.Reset(conn)
+	return nil
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		_ = c.conn.Close() // nothing is buffered in it
+		c.conn = nil
+	}
+}
 
 // do sends one request and returns status, ETag and body; the body is valid until the next call.
 func (c *client) do(method, path, extra string, body []byte) (status int, etag string, got []byte, err error) {
@@ -54,11 +69,22 @@ func (c *client) do(method, path, extra string, body []byte) (status int, etag s
 	c.out = append(c.out, "\r\n\r\n"...)
 	c.out = append(c.out, body...)
 	start := time.Now()
+	if c.conn == nil {
+		if err := c.dial(); err != nil {
+			return 0, "", nil, err
+		}
+	}
+	if c.patience > 0 {
+		_ = c.conn.SetDeadline(start.Add(c.patience)) // of a TCP connection; it fails only where the next call fails too
+	}
 	if _, err := c.conn.Write(c.out); err != nil {
 		return 0, "", nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	status, etag, got, err = c.read(method, path)
 	c.took = time.Since(start)
+	if c.last || err != nil {
+		c.close() // the next request pays for a new connection, as with any client of such a server
+	}
 	return status, etag, got, err
 }
 
@@ -74,6 +100,7 @@ func (c *client) read(method, path string) (status int, etag string, got []byte,
 		return 0, "", nil, fmt.Errorf("%s %s: status line %q", method, path, line)
 	}
 	length, chunked := int64(0), false
+	c.last = strings.HasPrefix(line, "HTTP/1.0")
 	for {
 		if line, err = c.line(); err != nil {
 			return 0, "", nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -92,6 +119,8 @@ func (c *client) read(method, path string) (status int, etag string, got []byte,
 			}
 		case strings.EqualFold(name, "Transfer-Encoding"):
 			chunked = true
+		case strings.EqualFold(name, "Connection"):
+			c.last = strings.EqualFold(value, "close")
 		}
 	}
 	c.body.Reset()

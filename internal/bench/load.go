@@ -59,6 +59,24 @@ func card(name string, revision int) []byte {
 func load(ctx context.Context, out io.Writer, dir string, s size) (*world, error) {
 	w := &world{}
 	began := time.Now()
+	l, err := createServer(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err = w.accounts(ctx, l, s); err == nil {
+		fmt.Fprintf(out, "%d accounts after %.0f s\n", len(w.all()), time.Since(began).Seconds())
+		err = w.fill(ctx, out, l)
+	}
+	if err := errors.Join(err, l.Close(context.WithoutCancel(ctx))); err != nil {
+		return nil, err
+	}
+	w.took = time.Since(began)
+	fmt.Fprintf(out, "%d resources in %d accounts loaded in %.0f s\n", w.total, len(w.all()), w.took.Seconds())
+	return w, nil
+}
+
+// createServer makes a server below dir and opens its ledger.
+func createServer(ctx context.Context, dir string) (*ledger.Ledger, error) {
 	c := config.Default()
 	_, _ = rand.Read(c.ServerID[:]) // crypto/rand.Read never returns an error
 	c.Listen = []string{"127.0.0.1:0"}
@@ -73,20 +91,10 @@ func load(ctx context.Context, out io.Writer, dir string, s size) (*world, error
 	if err != nil {
 		return nil, err
 	}
-	err = l.WaitOpen(ctx)
-	if err == nil {
-		err = w.accounts(ctx, l, s)
+	if err := l.WaitOpen(ctx); err != nil {
+		return nil, errors.Join(err, l.Close(context.WithoutCancel(ctx)))
 	}
-	if err == nil {
-		fmt.Fprintf(out, "%d accounts after %.0f s\n", len(w.all()), time.Since(began).Seconds())
-		err = w.fill(ctx, out, l)
-	}
-	if err := errors.Join(err, l.Close(context.WithoutCancel(ctx))); err != nil {
-		return nil, err
-	}
-	w.took = time.Since(began)
-	fmt.Fprintf(out, "%d resources in %d accounts loaded in %.0f s\n", w.total, len(w.all()), w.took.Seconds())
-	return w, nil
+	return l, nil
 }
 
 func (w *world) all() []*user {

@@ -76,16 +76,23 @@ func run() error {
 	dir := flag.String("dir", "", "directory on the disk to measure (default: the system's temporary directory)")
 	serveDir := flag.String("serve", "", "be the server over this directory (bench starts itself so)")
 	only := flag.String("only", "", "run only the rows whose name contains this")
-	profile := flag.String("profile", "", "write a CPU profile of the server process to this file")
+	profile := flag.String("profile", "", "write a CPU profile of the server process to this file, and what it allocated to FILE.allocs")
+	beside := flag.Bool("peers", false, "measure Holdfast beside Radicale and Xandikos")
+	servers := flag.String("servers", "", "with -peers: only these, for example holdfast,generator")
+	other := flag.String("other", "", "with -peers: another build of this program, measured beside it")
+	cards := flag.Int("null", -1, "be the least server there can be, with so many cards (bench starts itself so)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *serveDir != "" {
 		return profiled(*profile, func() error { return serve(ctx, *serveDir) })
 	}
-	s := full
+	if *cards >= 0 {
+		return serveNull(os.Stdout, *cards)
+	}
+	s, ps := full, peersFull
 	if *isQuick {
-		s = quick
+		s, ps = quick, peersQuick
 	}
 	if *dir == "" {
 		*dir = os.TempDir()
@@ -96,6 +103,13 @@ func run() error {
 	}
 	defer removeAll(tmp)
 	s.only, s.profile = *only, *profile
+	if *beside {
+		ps.only, ps.profile, ps.servers, ps.other = *only, *profile, *servers, *other
+		if err := havePeers(); err != nil && ps.servers == "" {
+			return err
+		}
+		return measurePeers(ctx, os.Stdout, tmp, ps)
+	}
 	if s.only == scrubRow {
 		return profiled(*profile, func() error { return measureScrub(ctx, os.Stdout, tmp, s.scrub) })
 	}
@@ -113,7 +127,10 @@ func profiled(file string, do func() error) (err error) {
 	}
 	err = do()
 	pprof.StopCPUProfile()
-	return errors.Join(err, durable.Replace(durable.Disk, file, buf.Bytes(), durable.FilePerm))
+	var allocs bytes.Buffer
+	err = errors.Join(err, pprof.Lookup("allocs").WriteTo(&allocs, 0))
+	err = errors.Join(err, durable.Replace(durable.Disk, file, buf.Bytes(), durable.FilePerm))
+	return errors.Join(err, durable.Replace(durable.Disk, file+".allocs", allocs.Bytes(), durable.FilePerm))
 }
 
 // removeAll removes a temporary tree, as far as it can: what is left behind harms nobody.
@@ -136,7 +153,7 @@ func measure(ctx context.Context, out io.Writer, dir string, s size) error {
 		return fmt.Errorf("load: %w", err)
 	}
 	t := newTable(out, s)
-	srv, err := startServer(ctx, dir, s.profile, w)
+	srv, err := startServer(ctx, dir, s.profile, w.listed)
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}

@@ -72,20 +72,32 @@ func processTime(pid int) time.Duration {
 
 // rss returns the resident bytes of a process, 0 if unknown.
 func rss(pid int) int64 {
+	now, _ := memory(pid)
+	return now
+}
+
+// memory returns the resident bytes of a process and the most there ever were, 0 if unknown.
+func memory(pid int) (now, peak int64) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return n << 10
+		name, rest, _ := strings.Cut(line, ":")
+		if name != "VmRSS" && name != "VmHWM" {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+		switch {
+		case err != nil:
+			return 0, 0
+		case name == "VmRSS":
+			now = n << 10
+		default:
+			peak = n << 10
 		}
 	}
-	return 0
+	return now, peak
 }
 
 // machine describes where the numbers come from.

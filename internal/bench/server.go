@@ -31,11 +31,16 @@ type process struct {
 }
 
 // startServer starts this program again as the server and waits for its first true answer.
-func startServer(ctx context.Context, dir, profile string, w *world) (*process, error) {
+func startServer(ctx context.Context, dir, profile string, u *user) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
+	return startBuild(ctx, self, dir, profile, u)
+}
+
+// startBuild is startServer with another build of this program.
+func startBuild(ctx context.Context, self, dir, profile string, u *user) (*process, error) {
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, self, "-serve", dir, "-profile", profile)
 	cmd.Stderr = os.Stderr
@@ -53,7 +58,7 @@ func startServer(ctx context.Context, dir, profile string, w *world) (*process, 
 	}
 	s.addr = strings.TrimSpace(s.addr)
 	for {
-		if err = s.ask(w.listed); err == nil {
+		if err = s.ask(u); err == nil {
 			s.started, s.atStart = time.Since(began), rss(s.pid)
 			return s, nil
 		}

@@ -55,28 +55,42 @@ func (t *table) print() {
 }
 
 func row(name string, rounds []sample) string {
-	var all []time.Duration
-	var wrong int
-	for _, s := range rounds {
-		all = append(all, s.each...)
-		wrong += s.wrong
-	}
-	slices.Sort(all)
-	rate := median(rounds, func(s sample) float64 { return float64(len(s.each)) / s.took.Seconds() })
+	all, wrong := gather(rounds)
+	perSecond := rate(rounds)
 	limit := median(rounds, func(s sample) float64 { return s.limit })
-	cpu := median(rounds, func(s sample) float64 { return 1000 * s.cpu.Seconds() * 1000 / float64(len(s.each)) })
+	cpu := cpuPer1000(rounds)
 	cells := []string{
-		name, count(int(rate)), ms(quantile(all, 0.5)), ms(quantile(all, 0.99)), "-", "-", "-",
+		name, count(int(perSecond)), ms(quantile(all, 0.5)), ms(quantile(all, 0.99)), "-", "-", "-",
 		fmt.Sprintf("%.0f %%", median(rounds, func(s sample) float64 { return s.foreign })),
 		count(wrong), count(len(all)),
 	}
 	if limit > 0 {
-		cells[4], cells[5] = count(int(limit))+"/s", fmt.Sprintf("%.0f %%", 100*rate/limit)
+		cells[4], cells[5] = count(int(limit))+"/s", fmt.Sprintf("%.0f %%", 100*perSecond/limit)
 	}
 	if cpu > 0 {
 		cells[6] = fmt.Sprintf("%.0f ms", cpu)
 	}
 	return strings.Join(cells, "\t") + "\t"
+}
+
+// gather returns all times of the rounds, sorted, and how many answers were wrong.
+func gather(rounds []sample) (all []time.Duration, wrong int) {
+	for _, s := range rounds {
+		all = append(all, s.each...)
+		wrong += s.wrong
+	}
+	slices.Sort(all)
+	return all, wrong
+}
+
+// rate is answers a second.
+func rate(rounds []sample) float64 {
+	return median(rounds, func(s sample) float64 { return float64(len(s.each)) / s.took.Seconds() })
+}
+
+// cpuPer1000 is milliseconds of the server's CPU for 1,000 answers.
+func cpuPer1000(rounds []sample) float64 {
+	return median(rounds, func(s sample) float64 { return 1000 * s.cpu.Seconds() * 1000 / float64(len(s.each)) })
 }
 
 func median(rounds []sample, of func(sample) float64) float64 {
