@@ -53,7 +53,8 @@ func (c *fenceStatus) Run(s *streams) error {
 			Closed   []ledger.ClosedStatus `json:"closed_accounts,omitempty"`
 			Fences   []server.FenceAccount `json:"fences"`
 			Branches []ledger.Branch       `json:"branches,omitempty"`
-		}{st.State, st.Code, st.Reason, st.Detail, st.Term, st.Closed, st.Fences, st.Branches})
+			Claims   []ledger.Claimant     `json:"claimed_by,omitempty"`
+		}{st.State, st.Code, st.Reason, st.Detail, st.Term, st.Closed, st.Fences, st.Branches, st.Claimants})
 		return errors.Join(err, allOpen(&st))
 	}
 	printFence(s.out, &st.Status)
@@ -64,6 +65,9 @@ func (c *fenceStatus) Run(s *streams) error {
 			state = "NOT COMPLETE: " + state
 		}
 		fmt.Fprintf(s.out, "Mirror    %s: %s\n", m.Name, state)
+	}
+	for _, k := range st.Claimants {
+		fmt.Fprintf(s.out, "Claim     of mirror %s: %s\n          %s\n", k.Mirror, k.Term, k.Words)
 	}
 	for i := range st.Fences {
 		printAccountFence(s.out, &st.Fences[i])
@@ -163,6 +167,7 @@ type fenceAdopt struct {
 	Account  string `arg:"" optional:"" help:"Name or number of the account."`
 	From     string `placeholder:"COPY" help:"Whose history goes on: store, or the name of a mirror."`
 	TakeOver bool   `help:"Claim the mirrors although another server claimed them last."`
+	Claim    string `placeholder:"CLAIM" help:"With --take-over: only if this is still the last claim (see: holdfast fence status)."`
 	Yes      bool   `help:"Do not ask."`
 }
 
@@ -178,37 +183,71 @@ have, and nobody is told of a deletion.
 
 Another server: the mirrors were claimed last by another data directory, or nobody can read by whom. Make sure that the
 other server is dead or stopped for good; two that take over from each other stop each other. Then this directory
-claims them again. What the other server wrote is taken from the mirrors first: nothing of it is lost.
+claims them again. What the other server wrote is taken from the mirrors first: nothing of it is lost. The command shows
+the claims and takes over from these only: if a third server claims the mirrors meanwhile, nothing is done.
 
   holdfast fence adopt --take-over --data /srv/holdfast
+  holdfast fence adopt --take-over --claim 0000000000000009-5f3a11c0d2e4b687 --yes --data /srv/holdfast
 
 Exit code 0: done. 1: it failed. 3: not confirmed. docs/runbooks/fence.md`
 }
 
 // Run carries out the decision.
 func (c *fenceAdopt) Run(s *streams) error {
-	question := fmt.Sprintf("The history of %s goes on for account %s; the other one becomes a branch.", c.From, c.Account)
 	switch {
 	case c.TakeOver && (c.Account != "" || c.From != ""):
 		return fmt.Errorf("--take-over is about all accounts: %w", errUsage)
+	case !c.TakeOver && c.Claim != "":
+		return fmt.Errorf("--claim goes with --take-over: %w", errUsage)
 	case !c.TakeOver && (c.Account == "" || c.From == ""):
 		return fmt.Errorf("name an account and --from store or a mirror: %w", errUsage)
 	case c.TakeOver:
-		question = "Is the other server dead or stopped for good? This one takes its mirrors over."
+		return c.takeOver(s)
 	}
-	if !c.Yes {
-		if err := confirm(s, question, "adopt", "nothing was done; --yes does it without a question"); err != nil {
+	if err := c.ask(s, fmt.Sprintf("The history of %s goes on for account %s; the other one becomes a branch.", c.From, c.Account)); err != nil {
+		return err
+	}
+	if err := c.adopt(s, server.FenceAdopt{Account: c.Account, From: c.From}); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "The history of %s goes on. What the other one had: holdfast fence branches %s --data %s\n", c.From, c.Account, shell(c.Data))
+	return nil
+}
+
+func (c *fenceAdopt) ask(s *streams, question string) error {
+	if c.Yes {
+		return nil
+	}
+	return confirm(s, question, "adopt", "nothing was done; --yes does it without a question")
+}
+
+func (c *fenceAdopt) adopt(s *streams, in server.FenceAdopt) error {
+	return inDoubt(c.call(s, "fence/adopt", in, &server.Nothing{}), "holdfast fence status --data "+shell(c.Data))
+}
+
+// takeOver shows who claimed the mirrors, and takes them over from these claims only.
+func (c *fenceAdopt) takeOver(s *streams) error {
+	var st server.FenceStatus
+	if err := c.call(s, "fence/status", server.Nothing{}, &st); err != nil {
+		return err
+	}
+	in := server.FenceAdopt{TakeOver: true}
+	for _, k := range st.Claimants {
+		fmt.Fprintf(s.err, "Mirror %s: %s\n", k.Mirror, k.Words)
+		if c.Claim != "" && c.Claim != k.Term {
+			return fmt.Errorf("the last claim of mirror %s is %s, not %s; nothing was done: %w", k.Mirror, k.Term, c.Claim, errRefused)
+		}
+		in.Claims = append(in.Claims, k.Term)
+	}
+	if len(in.Claims) > 0 { // else there is nothing to ask about, and the answer says so
+		if err := c.ask(s, "Is that server dead or stopped for good? This one takes its mirrors over."); err != nil {
 			return err
 		}
 	}
-	if err := c.call(s, "fence/adopt", server.FenceAdopt{Account: c.Account, From: c.From, TakeOver: c.TakeOver}, &server.Nothing{}); err != nil {
-		return inDoubt(err, "holdfast fence status --data "+shell(c.Data))
+	if err := c.adopt(s, in); err != nil {
+		return err
 	}
-	if c.TakeOver {
-		fmt.Fprintln(s.out, "The mirrors belong to this directory again; the fence is open.")
-		return nil
-	}
-	fmt.Fprintf(s.out, "The history of %s goes on. What the other one had: holdfast fence branches %s --data %s\n", c.From, c.Account, shell(c.Data))
+	fmt.Fprintln(s.out, "The mirrors belong to this directory again; the fence is open.")
 	return nil
 }
 

@@ -118,19 +118,3 @@ func TestStoreGoneWhileScrubbed(t *testing.T) {
 	t.Logf("healed after %s", time.Since(before))
 	r.verify()
 }
-
-// An operator asks twice to take over, the second time while the first word is carried out: that says nothing about
-// a server that takes over later.
-func TestTakeOverAskedTwice(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	r.mustPut("a", "1")
-	asked := make(chan struct{})
-	r.once("before members", func() {
-		r.overtake <- struct{}{}
-		close(asked)
-	})
-	r.tell(fmt.Errorf("a test: %w", errAgain))
-	<-asked
-	until(t, "the word is forgotten", func() bool { return r.Status().State == "open" && len(r.overtake) == 0 })
-}

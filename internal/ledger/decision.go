@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"holdfast"
-	"holdfast/internal/fence"
 )
 
 // errDecision ends a session because an operator has decided something about one account. It is carried
@@ -70,49 +69,4 @@ func (l *Ledger) refuseDecisions(err error) {
 	for _, d := range l.takeDecisions() {
 		d.done <- fmt.Errorf("nothing was done: %w", err)
 	}
-}
-
-// awaitTakeOver waits until the ledger ends (false), or an operator says that the other server is dead.
-func (l *Ledger) awaitTakeOver(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-l.overtake:
-		l.force = true
-		return true
-	}
-}
-
-// forgetTakeOver is called when the fence has opened: what was asked twice must not answer for the next server
-// that takes over.
-func (l *Ledger) forgetTakeOver() {
-	l.force = false
-	select {
-	case <-l.overtake:
-	default:
-	}
-}
-
-// TakeOver claims the mirrors although another data directory claimed them last, or nobody can read who
-// did. What the other server wrote is healed into this store first, so nothing of it is lost; but the
-// other one must be dead, or each stops the other. It returns when the fence is open. ErrInvalid: nobody
-// has taken over.
-func (l *Ledger) TakeOver(ctx context.Context) error {
-	l.mu.RLock()
-	code, changed := l.reason.Code, l.changed
-	if code != fence.TakenOver && code != fence.ClaimDamaged {
-		l.mu.RUnlock()
-		return fmt.Errorf("nobody else has claimed the mirrors, there is nothing to take over: %w", holdfast.ErrInvalid)
-	}
-	select {
-	case l.overtake <- struct{}{}: // with the lock: see forgetTakeOver
-	default: // asked already
-	}
-	l.mu.RUnlock()
-	select {
-	case <-changed: // the attempt moved the fence, at the latest to open
-	case <-l.ended:
-	case <-ctx.Done():
-	}
-	return l.WaitOpen(ctx)
 }

@@ -126,10 +126,10 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 		l.fatal <- err
 		return false
 	case errors.Is(err, errTakenOver) || (errors.As(err, &inMirror) && errors.Is(err, holdfast.ErrFenced)):
-		l.noteConflict()
 		l.setState(fence.Closed, whyOf(err))
 		l.dropStore()
 		l.refuseDecisions(err)
+		l.refused(ctx)
 		return l.awaitTakeOver(ctx) // an operator decides which of the two goes on
 	case errors.Is(err, errDecision) && l.hasStore():
 		l.setState(fence.Held, whyOf(err))
@@ -141,12 +141,6 @@ func (l *Ledger) survive(ctx context.Context, err error) bool {
 	l.setState(fence.Closed, whyOf(err))
 	l.dropStore()
 	return true
-}
-
-func (l *Ledger) noteConflict() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conflicts++
 }
 
 // demote moves the fence as soon as something failed, before any request hears of it.

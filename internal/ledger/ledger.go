@@ -133,7 +133,6 @@ type Ledger struct {
 	failing  map[string]error    // mirrors that failed and have not been complete since; guarded by mu
 	floor    uint64              // the highest term that a joining mirror had claimed in it
 	joinWait map[string]joinWait // when mirrors that could not join are tried again; the session's, one at a time
-	force    bool                // claim the mirrors although another data directory did
 	honest   map[string]bool     // by id: mirrors that are behind, and knew of changes that the store had lost
 
 	headsMu lock // who holds it writes DIR/heads; taken before mu
@@ -163,7 +162,11 @@ type Ledger struct {
 	third      *WitnessStatus // nil: none is configured
 	foreign    int            // sync tokens refused for a wrong MAC or server
 	foreigners map[foreignDevice]ForeignStatus
-	conflicts  int // times that another server owned the mirrors
+	conflicts  int                    // times that another server owned the mirrors
+	refusals   int                    // times that the keeper stopped because of it
+	awaiting   bool                   // it waits for an operator's word
+	claimants  []Claimant             // who did, when it stopped last
+	granted    map[holdfast.Term]bool // claims that an operator was shown and told this process to take
 	headsDue   bool
 	heard      map[string]bool // records of snapshots of which a person heard from this process
 
@@ -264,7 +267,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
-		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness,
+		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness, granted: map[holdfast.Term]bool{},
 	}
 	l.fault = cfg.hooks.fault
 	cfg.bounds.told = l.tellSlow

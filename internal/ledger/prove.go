@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"holdfast"
@@ -226,8 +225,11 @@ func (p *proof) claim(ctx context.Context) error {
 			return &mirrorError{m.Name(), err}
 		}
 	}
-	l.unused, l.force = p.session.term, false
+	l.unused = p.session.term
 	l.takeOver.done()
+	l.mu.Lock()
+	clear(l.granted) // it is carried out
+	l.mu.Unlock()
 	p.sweep(ctx)
 	return nil
 }
@@ -244,8 +246,7 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 		last := claims[len(claims)-1]
 		newest = max(newest, last.Term.Number)
-		own := strings.Contains(last.Note, p.ledger.instance) && !p.stranger(&last)
-		if own || p.ledger.takeOver.allowed() || p.ledger.force || p.ledger.planted(noClaim) {
+		if p.mayTake(&last) {
 			return nil
 		}
 		if last.Damaged {

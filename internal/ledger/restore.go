@@ -72,7 +72,7 @@ func (l *Ledger) claimNote() string {
 	if l.takeOver.allowed() {
 		note += "; " + l.takeOver.note
 	}
-	if l.force {
+	if l.forced() {
 		note += "; taken over by an operator's word"
 	}
 	return note

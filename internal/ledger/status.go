@@ -42,6 +42,7 @@ type Status struct {
 	Foreign   int             `json:"foreign_tokens"`            // sync tokens refused for a wrong signature or server since the start
 	Devices   []ForeignStatus `json:"foreign_devices,omitempty"` // which showed them, at most 100
 	Conflicts int             `json:"term_conflicts"`            // times since the start that another server was found to own the mirrors
+	Claimants []Claimant      `json:"claimed_by,omitempty"`      // who claimed the mirrors last, while that keeps the fence closed
 
 	Step     string        `json:"step_under_way,omitempty"`    // of the write path: commit, append, look, witness
 	StepTook time.Duration `json:"step_under_way_ns,omitempty"` // for how long so far
@@ -167,7 +168,7 @@ func (l *Ledger) status() Status {
 	s := Status{
 		State: l.state.String(), Code: string(l.reason.Code), Reason: l.reason.String(), Detail: l.reason.Detail, Todo: l.reason.Todo(), Since: l.since, Server: l.cfg.Server.String(), Term: l.term.Number,
 		Accounts: len(l.heads), Mirrors: slices.Clone(l.info), Heals: slices.Clone(l.heals), Foreign: l.foreign, FreeBytes: -1,
-		Conflicts: l.conflicts, Changes: l.changes(),
+		Conflicts: l.conflicts, Changes: l.changes(), Claimants: slices.Clone(l.claimants),
 	}
 	if l.third != nil {
 		third := *l.third

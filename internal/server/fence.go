@@ -44,6 +44,8 @@ type (
 		Account  string `json:"account,omitempty"`
 		From     string `json:"from,omitempty"` // "store", or a mirror's name
 		TakeOver bool   `json:"take_over,omitempty"`
+
+		Claims []string `json:"claims,omitempty"` // with TakeOver: the terms of FenceStatus.Claimants that the operator was shown
 	}
 	// FenceExport names a branch and where to write it.
 	FenceExport struct {
@@ -89,7 +91,7 @@ func (d *Dir) fenceOperations() map[string]operation {
 		}),
 		"fence/adopt": op(func(ctx context.Context, in FenceAdopt) (Nothing, error) {
 			if in.TakeOver {
-				return Nothing{}, d.Ledger.TakeOver(ctx)
+				return Nothing{}, d.takeOver(ctx, in.Claims)
 			}
 			a, err := accountOf(d.accountNames(ctx), in.Account)
 			if err != nil {
@@ -98,6 +100,19 @@ func (d *Dir) fenceOperations() map[string]operation {
 			return Nothing{}, d.Ledger.AdoptHistory(ctx, a, in.From)
 		}),
 	}
+}
+
+// takeOver claims the mirrors from those whose claims an operator was shown.
+func (d *Dir) takeOver(ctx context.Context, claims []string) error {
+	var shown []holdfast.Term
+	for _, c := range claims {
+		t, err := holdfast.ParseTerm(c)
+		if err != nil {
+			return fmt.Errorf("claim %q: %w: %w", c, err, holdfast.ErrInvalid)
+		}
+		shown = append(shown, t)
+	}
+	return d.Ledger.TakeOver(ctx, shown)
 }
 
 // eachClosed runs do on the accounts that a request names. One that fails does not stop the others.
