@@ -88,8 +88,9 @@ func (d dataFlag) dir() (string, error) {
 	return dir, nil
 }
 
-// connect returns the way to the admin operations, beside a running server or without one.
-func (d dataFlag) connect(s *streams) (*server.Conn, error) {
+// connect returns the way to the admin operations, beside a running server or without one. look: only for those
+// that server.OnlyReads.
+func (d dataFlag) connect(s *streams, look bool) (*server.Conn, error) {
 	dir, err := d.dir()
 	if err != nil {
 		return nil, err
@@ -99,13 +100,13 @@ func (d dataFlag) connect(s *streams) (*server.Conn, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	cfg := server.Config{Dir: dir, Settings: settings, Log: log, Version: version()}
+	cfg := server.Config{Dir: dir, Settings: settings, Log: log, Version: version(), Look: look}
 	return server.Connect(s.ctx, cfg, func(text string) { fmt.Fprintln(s.err, text) })
 }
 
 // call runs one admin operation.
 func (d dataFlag) call(s *streams, operation string, in, out any) error {
-	c, err := d.connect(s)
+	c, err := d.connect(s, server.OnlyReads(operation))
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ Exit code 0: it is out. 3: refused: too few complete mirrors would be left for t
 // Run removes the mirror.
 func (c *mirrorRemove) Run(s *streams) error {
 	var a server.MirrorAnswer
-	conn, err := c.connect(s)
+	conn, err := c.connect(s, false)
 	if err != nil {
 		return err
 	}

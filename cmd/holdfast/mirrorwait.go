@@ -20,7 +20,7 @@ const (
 
 // changeMirrors asks for a new mirror and waits until it counts.
 func (d dataFlag) changeMirrors(s *streams, name, operation string, in server.MirrorRequest) error {
-	conn, err := d.connect(s)
+	conn, err := d.connect(s, false)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ var errUnhealed = errors.New("something is damaged that no copy can heal; see do
 
 // Run asks for a scrub and waits for its end.
 func (c *scrubCommand) Run(s *streams) error {
-	conn, err := c.connect(s)
+	conn, err := c.connect(s, false)
 	if err != nil {
 		return err
 	}

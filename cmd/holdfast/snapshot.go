@@ -188,7 +188,7 @@ func (c *snapshotExport) Run(s *streams) (err error) {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", c.Dir, err)
 	}
-	conn, err := c.connect(s)
+	conn, err := c.connect(s, server.OnlyReads("snapshot/export"))
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ too. Interrupted, run it again. First take the access of a device that does harm
 
 // Run undoes.
 func (c *snapshotUndo) Run(s *streams) (err error) {
-	conn, err := c.connect(s)
+	conn, err := c.connect(s, false)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ type statusCommand struct {
 // Help teaches.
 func (statusCommand) Help() string {
 	return `Shows whether the server runs, what its fence lets through and how every copy is. Without a running server it opens
-the data directory itself, compares store and mirrors as a start would, heals what a start would heal, and says what it
-found. In a copy of a data directory it takes the mirrors from no server that runs on this machine.
+the data directory itself, compares store and mirrors as a start would, and says what it found and what a start would
+heal. It changes nothing and claims nothing: it may be run on a copy of a data directory whose server runs elsewhere.
 
 Exit code 0: the fence is open, no account is closed, every copy that the policy wants is complete and answers. 1: not so, or nothing could
 be found out. 3: there is no data directory, its disk is not mounted perhaps. That the server does not run is no

@@ -25,6 +25,7 @@ const (
 	DiskFull     Code = "disk-full"     // store or mirror has no room
 	TakenOver    Code = "taken-over"    // another data directory or process claimed the mirrors
 	ClaimDamaged Code = "claim-damaged" // nobody can read who claimed the mirrors last
+	Unequal      Code = "unequal"       // a command that changes nothing found what a start of the server makes equal
 	StoreFailed  Code = "store-failed"  // the store cannot be used, and not be rebuilt yet
 	DiskFailed   Code = "disk-failed"   // an fsync failed: this process must end
 	Newer        Code = "newer"         // the data is of a newer version of this program
@@ -59,6 +60,7 @@ var words = map[Code]struct{ sentence, todo string }{
 	DiskFull:     {"a disk is full or nearly so", "make room on the disk that is full, not in the data or the mirror; it goes on by itself. docs/runbooks/mirror.md"},
 	TakenOver:    {"another server has taken over the mirrors", "leave this one stopped for good: the other one serves now. Only if that one is dead, or was made by mistake: stop it and run holdfast fence adopt --take-over here. docs/runbooks/new-box.md, docs/runbooks/fence.md"},
 	ClaimDamaged: {"the newest claim in mirror %s cannot be read, so nobody knows whose the mirror is", "make sure that no other server uses the mirror, then: holdfast fence adopt --take-over. docs/runbooks/fence.md"},
+	Unequal:      {"the copies are not equal; a start of the server heals and fills up what it can", "start the server (holdfast serve) and look again. Remove nothing, restore nothing by hand. docs/runbooks/lost-store.md"},
 	StoreFailed:  {"the store cannot be used, and could not be rebuilt yet", "remove nothing, restore nothing by hand; phones keep what they have. docs/runbooks/lost-store.md"},
 	DiskFailed:   {"a disk failed, this process must restart", "look at the system log for errors of the disk. The service manager starts the server again"},
 	Newer:        {"the data was written by a newer version of holdfast", "run that version; nothing is lost"},

@@ -23,6 +23,10 @@ const (
 // opens and closes the store.
 func (l *Ledger) keep(ctx context.Context) {
 	defer close(l.ended)
+	if l.cfg.Look {
+		l.keepLooking(ctx)
+		return
+	}
 	headsDone := make(chan struct{})
 	hctx, stopHeads := context.WithCancel(ctx)
 	go func() { defer close(headsDone); l.keepHeads(hctx) }()

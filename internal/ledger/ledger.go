@@ -65,11 +65,16 @@ type Config struct {
 	Notify  func(Event)                           // hears of what people must know; must not block; nil = nobody does
 	Observe func(step string, took time.Duration) // measures each durable step and each acknowledgement; nil = nobody does
 
-	// Visit: a command looks in while no server runs. It does not take the mirrors from a living process on
-	// this machine that works on another copy of the data directory; a server, which serves, does.
+	// Visit: a command looks in while no server runs. It does not take the mirrors from a process that works on
+	// another copy of the data directory and lives, or may live (visit.go); a server, which serves, does.
 	Visit bool
 
+	// Look: a command that only reads. Nothing is claimed and nothing healed; Update is refused (look.go). It goes
+	// with Visit.
+	Look bool
+
 	alive func(*mirror.Claim) bool // nil = look at the process table; only tests set it
+	host  string                   // "" = the machine's; only tests set it
 
 	vfs    string  // SQLite's name for FS; only the simulator sets it
 	hooks  hooks   // only the simulator and tests set any
@@ -353,7 +358,10 @@ func (l *Ledger) setState(s fence.State, why fence.Reason) {
 // whyOf finds the reason in an error of the keeper's.
 func whyOf(err error) fence.Reason {
 	var inMirror *mirrorError
+	var unhealed *unhealedError
 	switch {
+	case errors.As(err, &unhealed):
+		return fence.Reason{Code: fence.Unequal, Detail: err.Error()}
 	case errors.Is(err, errDecision):
 		return fence.Reason{Code: fence.Deciding}
 	case errors.Is(err, errAgain):

@@ -48,11 +48,7 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	if l.cfg.hooks.proof != nil {
 		l.cfg.hooks.proof()
 	}
-	p := &proof{
-		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
-		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
-	}
-	p.report.began = l.now()
+	p := l.newProof()
 	hf, err := readHeadFile(l.cfg) // the data directory's marker: an unmounted one is absent, never empty
 	if err == nil {
 		if err = l.blobs.home.Check(); err != nil {
@@ -71,6 +67,15 @@ func (l *Ledger) prove(ctx context.Context) (*session, error) {
 	}
 	p.session.decided = func() { p.answer(nil) }
 	return p.session, nil
+}
+
+func (l *Ledger) newProof() *proof {
+	p := &proof{
+		ledger: l, session: &session{ledger: l, paths: newPaths(), between: make(chan func() error), ended: make(chan struct{})},
+		shut: map[holdfast.AccountID]closure{}, decisions: l.takeDecisions(), lost: map[holdfast.AccountID]holdfast.AccountHead{},
+	}
+	p.report.began = l.now()
+	return p
 }
 
 func (p *proof) all(ctx context.Context) error {
@@ -241,18 +246,10 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		newest = max(newest, t.Number) // a mirror that is older than it has its claims filled up
 	}
 	look := func(name string, claims []mirror.Claim) error {
-		if len(claims) == 0 {
-			return nil
+		if n := len(claims); n > 0 {
+			newest = max(newest, claims[n-1].Term.Number)
 		}
-		last := claims[len(claims)-1]
-		newest = max(newest, last.Term.Number)
-		if p.mayTake(&last) {
-			return nil
-		}
-		if last.Damaged {
-			return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
-		}
-		return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
+		return p.ours(name, claims)
 	}
 	for _, m := range p.session.mirrors {
 		claims, err := m.Terms(ctx)
@@ -269,6 +266,24 @@ func (p *proof) newest(ctx context.Context) (uint64, error) {
 		}
 	}
 	return newest, nil
+}
+
+// ours says why a mirror with these claims may not be taken; nil: it may.
+func (p *proof) ours(name string, claims []mirror.Claim) error {
+	if len(claims) == 0 {
+		return nil
+	}
+	last := claims[len(claims)-1]
+	if p.mayTake(&last) {
+		return nil
+	}
+	if last.Damaged {
+		return &mirrorError{name, fmt.Errorf("claim %d: %s: %w: %w", last.Term.Number, last.Note, errClaimDamaged, errTakenOver)}
+	}
+	if p.stranger(&last) && elsewhere(p.ledger.cfg.host, &last) {
+		return &mirrorError{name, fmt.Errorf("%s, on another machine, and was not ended in good order: that server may be running: %w", last.Words(), errTakenOver)}
+	}
+	return &mirrorError{name, fmt.Errorf("%s: %w", p.ledger.taker(claims).Words(), errTakenOver)}
 }
 
 // reclaim takes the claim that an attempt before made in every mirror and did not use: no log of it was

@@ -34,7 +34,7 @@ func (l *Ledger) readClaimants(ctx context.Context) []Claimant {
 	places, _, _ := l.places()
 	var all []Claimant
 	for _, at := range places {
-		m, b, err := openMirror(ctx, l.cfg, at.MirrorConfig)
+		m, b, err := openMirror(ctx, l.cfg, at.MirrorConfig) // makes no file
 		if err != nil {
 			continue // when it comes back its claim was not shown, and is refused
 		}

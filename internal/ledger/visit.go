@@ -11,18 +11,38 @@ import (
 	"holdfast/internal/mirror"
 )
 
-// stranger reports whether a claim of this data directory's instance is of another process that lives on
-// this machine. The lock of the data directory is held, so that process works on a copy of it, or this
-// directory is a copy of its: for a command that only comes by no reason to take the mirrors from a server.
+// stranger reports whether a claim of this data directory's instance is of another process that lives, or may
+// live. The lock of the data directory is held, so that process works on a copy of it, or this directory is a copy of
+// its: for a command that only comes by no reason to take the mirrors from a server. On this machine the process table
+// knows. Of another machine nothing is known but what the mirror says: a log that was not ended in good order may be
+// written to at this moment.
 func (p *proof) stranger(c *mirror.Claim) bool {
 	l := p.ledger
-	if !l.cfg.Visit || c.Damaged || c.Term == l.term || c.Term.String() == p.heads.Term {
+	if !l.cfg.Visit || c.Damaged || c.Term == l.term {
 		return false
+	}
+	if elsewhere(l.cfg.host, c) {
+		return !c.Sealed && !l.cfg.Look // who only looks takes nothing from anybody
+	}
+	if c.Term.String() == p.heads.Term {
+		return false // it may be about to end: the lock was given back
 	}
 	if l.cfg.alive != nil {
 		return l.cfg.alive(c)
 	}
 	return lives(c)
+}
+
+// elsewhere reports whether another machine than host made a claim. host "" is this one.
+func elsewhere(host string, c *mirror.Claim) bool {
+	if host == "" {
+		own, err := os.Hostname()
+		if err != nil {
+			return false
+		}
+		host = own
+	}
+	return c.Host != host
 }
 
 // lives reports whether the process of a claim runs on this machine. In doubt it does not.

@@ -23,6 +23,7 @@ type Claim struct {
 	Started time.Time
 	Note    string
 	Damaged bool // the claim cannot be read, or only its log is there: Random may be 0
+	Sealed  bool // its log was ended in good order: nobody writes to it any more
 }
 
 // Words says for people who took the term, when and on which host, and whether an operator told it to.
@@ -63,9 +64,12 @@ func (m *Mirror) Terms(ctx context.Context) ([]Claim, error) {
 		return nil, err
 	}
 	for _, l := range logs {
-		if _, ok := found[l.term.Number]; !ok {
-			found[l.term.Number] = Claim{Term: l.term, Note: "the claim is missing, its log is there", Damaged: true}
+		c, ok := found[l.term.Number]
+		if !ok {
+			c = Claim{Term: l.term, Note: "the claim is missing, its log is there", Damaged: true}
 		}
+		c.Sealed = c.Term == l.term && l.segments[len(l.segments)-1].sealed
+		found[l.term.Number] = c
 	}
 	terms := make([]Claim, 0, len(found))
 	for _, c := range found {

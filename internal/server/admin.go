@@ -167,6 +167,15 @@ var unsettled = map[string]bool{
 	"status": true, "alert/test": true, "probe/begin": true, "probe/end": true, "fence/status": true, "fence/adopt": true,
 }
 
+// reading are the operations that change nothing: a command runs them without a claim of the mirrors.
+var reading = map[string]bool{
+	"status": true, "fence/status": true, "fence/loss": true, "fence/diff": true, "fence/branches": true, "fence/export": true,
+	"account/list": true, "device/list": true, "snapshot/list": true, "snapshot/show": true, "snapshot/export": true,
+}
+
+// OnlyReads reports whether an operation changes nothing.
+func OnlyReads(operation string) bool { return reading[operation] }
+
 // Admin returns the handler of all admin operations. It trusts whoever reaches it: the socket's
 // directory lets only the owner in.
 func (d *Dir) Admin() http.Handler {
@@ -174,7 +183,7 @@ func (d *Dir) Admin() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, ok := strings.CutPrefix(r.URL.Path, "/v1/")
 		run := ops[name]
-		if !ok || run == nil || r.Method != http.MethodPost {
+		if !ok || run == nil || r.Method != http.MethodPost || d.look && !reading[name] {
 			writeAdmin(w, http.StatusNotFound, adminError{"invalid", "the server does not know the operation " + r.URL.Path + "; it may be of another version"})
 			return
 		}

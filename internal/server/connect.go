@@ -138,6 +138,9 @@ func (d *Dir) settle(ctx context.Context, tell func(string)) error {
 				tell("fence " + last)
 			}
 		}
+		if d.look && s.Code != string(fence.Starting) {
+			return nil // it looks once
+		}
 		patience := fencePatience
 		if s.Code == string(fence.Starting) || s.Code == string(fence.Healing) {
 			patience = startPatience

@@ -35,6 +35,7 @@ type Dir struct {
 	version string
 	started time.Time
 	serving bool
+	look    bool // only OnlyReads operations are answered
 	urls    []string
 	probe   probe
 }
@@ -59,14 +60,14 @@ func takeLock(dir string) (*durable.FileLock, error) {
 // open opens the ledger of a directory whose lock is given; the lock goes back on errors.
 func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error) {
 	lc := ledgerConfig(cfg.Dir, cfg.Settings, cfg.Log)
-	lc.Notify, lc.Observe, lc.Visit = cfg.notify, cfg.observe, cfg.visit
+	lc.Notify, lc.Observe, lc.Visit, lc.Look = cfg.notify, cfg.observe, cfg.visit, cfg.visit && cfg.Look
 	l, err := ledger.Open(ctx, lc)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	return &Dir{
 		Path: cfg.Dir, Settings: cfg.Settings, Ledger: l, Auth: auth.New(auth.Config{Ledger: l, Log: cfg.Log}),
-		lock: lock, version: cfg.Version, started: time.Now(),
+		lock: lock, version: cfg.Version, started: time.Now(), look: lc.Look,
 	}, nil
 }
 

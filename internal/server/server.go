@@ -42,6 +42,8 @@ type Config struct {
 	Log      *slog.Logger
 	Ready    func(urls []string) // called once the listeners are open; may be nil
 
+	Look bool // Connect, when no server runs: for operations that OnlyReads; nothing is claimed or healed
+
 	visit   bool               // a command, no server
 	notify  func(ledger.Event) // of a server: what the ledger reports and measures
 	observe func(string, time.Duration)
