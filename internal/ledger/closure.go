@@ -32,6 +32,7 @@ func (l *Ledger) shutFor(w fence.Witness) {
 		c.witnesses = append(slices.Clip(c.witnesses), w)
 	}
 	l.shut[w.Account] = c
+	l.wakeOf(w.Account)
 }
 
 // prove adds a witness to what is known of an account that is closed.

@@ -262,10 +262,8 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 			continue
 		}
 		l.heads[a] = h
-		for w := range l.watchers[a] {
-			w.notify(h.Head)
-		}
 	}
+	l.forgetTouched()
 	l.headsDue = true
 	l.tokens = slices.DeleteFunc(l.tokens, func(w fence.Witness) bool { // accepted
 		_, closed := l.shut[w.Account]

@@ -38,6 +38,7 @@ type (
 	Resource   = store.Resource
 	Collection = store.Collection
 	Delta      = store.Delta
+	Touch      = store.Touch
 )
 
 // MirrorConfig names one mirror: a directory, best on another disk or machine than the store.
@@ -159,7 +160,7 @@ type Ledger struct {
 	doubted    map[string]bool                             // mirrors that gave what is false and were not refilled since
 	tokens     []fence.Witness                             // sync tokens that proved a loss
 	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
-	watchers   map[holdfast.AccountID]map[*Watcher]struct{}
+	audiences  map[holdfast.AccountID]*audience            // who wants to hear of an account's durable head
 	macKey     []byte
 	info       []MirrorStatus
 	heals      []HealStatus
@@ -268,8 +269,8 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
-		headsMu:  newLock(),
-		watchers: map[holdfast.AccountID]map[*Watcher]struct{}{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
+		headsMu:   newLock(),
+		audiences: map[holdfast.AccountID]*audience{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
 		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness, granted: map[holdfast.Term]bool{},
@@ -391,6 +392,7 @@ func (l *Ledger) moveState(s fence.State, reason fence.Reason) bool {
 	l.state, l.reason, l.since = s, reason, l.now()
 	close(l.changed)
 	l.changed = make(chan struct{})
+	l.wakeAll()
 	switch {
 	case s == fence.Open:
 		l.log.Info("fence", "state", s.String())
@@ -409,6 +411,7 @@ func (l *Ledger) raise(err error) {
 		l.state, l.reason, l.since = fence.Closed, fence.Reason{Code: fence.Checking, Detail: err.Error()}, l.now()
 		close(l.changed)
 		l.changed = make(chan struct{})
+		l.wakeAll()
 	}
 	l.mu.Unlock()
 	l.tell(err)

@@ -372,23 +372,6 @@ func TestSweep(t *testing.T) {
 	r.verify()
 }
 
-func TestWatch(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	w := r.Watch(person)
-	defer w.Stop()
-	r.mustPut("a", "1")
-	_, head := r.token()
-	for h := range w.C {
-		if h.Seq > head.Seq {
-			t.Fatalf("told of %v, beyond the durable head %v", h, head)
-		}
-		if h == head {
-			break
-		}
-	}
-}
-
 // A change that does not fit is refused alone; the others of its batch go on.
 func TestInvalidChange(t *testing.T) {
 	t.Parallel()

@@ -442,6 +442,7 @@ func (l *Ledger) closeAccount(a holdfast.AccountID, why fence.Reason) {
 	c, was := l.shut[a]
 	if was = was && !c.ofRows(); !was { // what closed it before is not forgotten
 		l.shut[a] = closure{Reason: why}
+		l.wakeOf(a)
 	}
 	l.mu.Unlock()
 	if !was {

@@ -196,6 +196,7 @@ func (l *Ledger) closeFor(a holdfast.AccountID, why fence.Code) {
 		return
 	}
 	l.shut[a] = closure{Reason: fence.Reason{Code: why}}
+	l.wakeOf(a)
 }
 
 // mending reports whether an account waits for its rows to be proven or repaired.
@@ -220,6 +221,7 @@ func (s *scrubber) reopen(whole []holdfast.AccountID) {
 	for _, a := range whole {
 		if c, shut := s.l.shut[a]; shut && c.ofRows() && !suspects[a] {
 			delete(s.l.shut, a)
+			s.l.wakeOf(a)
 		}
 	}
 }

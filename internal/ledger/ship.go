@@ -325,8 +325,8 @@ func (l *Ledger) publish(b *batch, positions []uint64) {
 	l.headsDue, l.positions = true, positions
 	for a, h := range b.heads {
 		l.heads[a] = h
-		for w := range l.watchers[a] {
-			w.notify(h.Head)
+		if w := l.audiences[a]; w != nil {
+			w.publish(h.Head.Seq, b.touched[a])
 		}
 	}
 }

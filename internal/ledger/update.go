@@ -165,6 +165,7 @@ type batch struct {
 	events   []Event   // to be told once it is acknowledged
 	named    []string  // records of snapshots that the events tell of
 	heads    map[holdfast.AccountID]holdfast.AccountHead
+	touched  map[holdfast.AccountID][]touchedBy // of accounts that somebody watches
 }
 
 // ownBlob is a body over 64 KiB and whose it is.
@@ -227,7 +228,7 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		s.damagedAt(b, reqs, at, err)
 		return b, nil
 	case errors.Is(err, holdfast.ErrFull): // clean: rolled back, nothing was mirrored
-		b.frames, b.heads, b.blobs, b.events, b.named = nil, nil, nil, nil, nil
+		b.frames, b.heads, b.blobs, b.events, b.named, b.touched = nil, nil, nil, nil, nil, nil
 		s.guard = nil // what it counted did not happen
 		s.paths.forget()
 		for _, r := range reqs { // refusals too: they were judged by a state that never came to be (R11)
@@ -247,7 +248,7 @@ func (s *session) damagedAt(b *batch, reqs []*request, at []holdfast.AccountID, 
 		at = slices.Collect(maps.Keys(b.heads))
 	}
 	s.paths.forget()
-	b.frames, b.heads, b.blobs, b.events, b.named = nil, nil, nil, nil, nil
+	b.frames, b.heads, b.blobs, b.events, b.named, b.touched = nil, nil, nil, nil, nil, nil
 	s.guard = nil // what it counted did not happen
 	for _, r := range reqs {
 		r.head, r.err = holdfast.Head{}, fmt.Errorf("nothing was written, an account's rows are damaged: %w: %w", err, holdfast.ErrNotDurable)
@@ -307,6 +308,9 @@ func (s *session) run(tx *store.Tx, r *request, b *batch) error {
 	}
 	b.heads[r.account] = holdfast.AccountHead{Account: r.account, Epoch: c.Epoch, Head: r.head}
 	b.bytes += len(payload)
+	if s.ledger.isWatched(r.account) {
+		b.touch(r.account, c.Seq, tx.Touched())
+	}
 	for _, o := range c.Ops {
 		if o.Blob != nil {
 			b.blobs = append(b.blobs, ownBlob{r.account, *o.Blob})

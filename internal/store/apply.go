@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 
 	"holdfast"
@@ -32,6 +34,7 @@ func (t *Tx) Apply(c *frame.Change, payload []byte, hash holdfast.Hash) error {
 		return err
 	}
 	a := &applier{t: t, c: c, st: st, resources: st.resources, bytes: st.bytes, erased: st.erased, touched: map[holdfast.CollectionID]*touch{}}
+	t.touched = a.touched
 	if len(c.Ops) == 1 { // each operation checks all it needs before it writes
 		return a.run(payload, hash)
 	}
@@ -103,6 +106,10 @@ type applier struct {
 	touched   map[holdfast.CollectionID]*touch
 	wrote     bool // something was written
 }
+
+// Touched yields the collections that the last change that was applied touched: those it changed, and
+// those with a direct member that it changed or removed.
+func (t *Tx) Touched() iter.Seq[holdfast.CollectionID] { return maps.Keys(t.touched) }
 
 // touch is what a change did to one collection.
 type touch struct {

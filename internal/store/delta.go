@@ -199,3 +199,30 @@ func (r *Reader) LastChange(a holdfast.AccountID, c holdfast.CollectionID, at ho
 	}
 	return seq, nil
 }
+
+// Touch is what one change did to a collection.
+type Touch struct {
+	Seq     holdfast.Seq
+	Self    bool // to itself, or to a collection directly below it
+	Members bool // to resources in it
+}
+
+// Touches returns the changes after since, up to `at`, that touched a collection: the first ones, at most limit, in order of seq.
+func (r *Reader) Touches(a holdfast.AccountID, c holdfast.CollectionID, since, at holdfast.Seq, limit int) ([]Touch, error) {
+	var out []Touch
+	err := r.c.each(`SELECT seq, min(name), max(name) FROM changed
+WHERE account_id = ?1 AND collection_id = ?2 AND seq > ?3 AND seq <= ?4 GROUP BY seq ORDER BY seq LIMIT ?5`,
+		[]any{int64(a), int64(c), int64(since), int64(at), limit}, func(read func(...any) error) error {
+			var seq int64
+			var first, last string
+			if err := read(&seq, &first, &last); err != nil {
+				return err
+			}
+			out = append(out, Touch{holdfast.Seq(seq), first == "", last != ""})
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read changes of account %s, collection %d: %w", a, c, err)
+	}
+	return out, nil
+}

@@ -18,8 +18,9 @@ type Tx struct {
 	c        *conn
 	accounts map[holdfast.AccountID]*account
 	members  map[place]*membership
-	losses   []Loss // of the last Apply
-	err      error  // the first error after which nothing may be committed
+	losses   []Loss                           // of the last Apply
+	touched  map[holdfast.CollectionID]*touch // by the last Apply
+	err      error                            // the first error after which nothing may be committed
 	ended    bool
 	fold     bool // what is applied are changes that the store has: only what is derived is written
 }
