@@ -65,6 +65,7 @@ type Config struct {
 
 	LogLevel        slog.Level
 	MaxConnections  int
+	MaxStreams      int   // event streams of one account at once
 	MaxUpload       int64 // bytes of one request body
 	ScrubRate       int64 // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration
@@ -82,6 +83,7 @@ func Default() *Config {
 		ACMEDirectory:   "https://acme-v02.api.letsencrypt.org/directory",
 		LogLevel:        slog.LevelInfo,
 		MaxConnections:  1024,
+		MaxStreams:      32,
 		MaxUpload:       16 << 30,
 		ScrubRate:       4 << 20,
 		ProgressTimeout: time.Minute,

@@ -151,6 +151,8 @@ var serverKeys = []key{
 		func(c *Config) *slog.Level { return &c.LogLevel }, parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) }),
 	value("max_connections", "Connections open at once, 16 to 100000; further ones wait.",
 		func(c *Config) *int { return &c.MaxConnections }, func(v string) (int, error) { return number(v, 16, 100000) }, strconv.Itoa),
+	value("max_streams", "Event streams (docs/events.md) that one account may have open at once, 1 to 10000; for a\nnewer one the oldest ends. Each is a connection.",
+		func(c *Config) *int { return &c.MaxStreams }, func(v string) (int, error) { return number(v, 1, 10000) }, strconv.Itoa),
 	value("max_upload", "Largest body of one request, with KiB, MiB, GiB or TiB; at least 1 MiB.",
 		func(c *Config) *int64 { return &c.MaxUpload }, parseSize, FormatSize),
 	value("scrub_rate", "Bytes a second, at least, at which all copies are read again and compared, all the time; the\nserver reads faster if rows and logs would take more than a week, or large bodies a\nmonth. With MiB or GiB.",

@@ -121,6 +121,9 @@ func appendPath(dst []byte, segs []string, collection bool) []byte {
 	return dst
 }
 
+// CollectionPath returns the path of a collection as answers have it. segs begins with the account's name.
+func CollectionPath(segs []string) string { return string(appendPath(nil, segs, true)) }
+
 // appendEscaped escapes one segment: all but the unreserved characters (RFC 3986, 2.3) and "@".
 func appendEscaped(dst []byte, s string) []byte {
 	const hexDigits = "0123456789ABCDEF"

@@ -98,6 +98,11 @@ const (
 	tokenFolders    = ";folders=" // no ampersand: not every client escapes what it sends back
 )
 
+// SyncToken returns the sync token of a collection at a head of its account.
+func SyncToken(v *ledger.View, coll *ledger.Collection, h holdfast.Head) string {
+	return tokenOf(v, coll, h)
+}
+
 func tokenOf(v *ledger.View, coll *ledger.Collection, h holdfast.Head) string {
 	return v.SyncToken(h) + tokenCollection + strconv.FormatUint(uint64(coll.ID), 16)
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast"
 	"holdfast/internal/dav"
 	"holdfast/internal/fence"
+	"holdfast/internal/push"
 )
 
 // handler returns all that the listeners serve, from the outside in: pace (time limits, status for
@@ -78,6 +79,8 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(p, dav.Base):
 		s.dav.ServeHTTP(w, r)
+	case p == push.Route:
+		s.events.ServeHTTP(w, r)
 	case front && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		s.public(w, r)
 	case s.dir != nil && s.dir.Ledger.Status().State == fence.Closed.String():

@@ -22,6 +22,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/ledger"
+	"holdfast/internal/push"
 )
 
 // everything is a collector's status with a value for each metric.
@@ -54,6 +55,7 @@ func described(m *metrics) map[string]string {
 func watched(status ledger.Status) *metrics {
 	m := newMetrics("test")
 	m.registry.MustRegister(&statusCollector{status: func() ledger.Status { return status }, incidents: func() (int, error) { return 2, nil }})
+	m.watchPush(func() push.Stats { return push.Stats{} })
 	return m
 }
 

@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/dav"
 	"holdfast/internal/ledger"
+	"holdfast/internal/push"
 )
 
 const (
@@ -55,6 +56,8 @@ type server struct {
 	log       *slog.Logger
 	dir       *Dir
 	dav       http.Handler
+	events    http.Handler
+	push      *push.Push
 	tls       *tlsSource // nil: plain HTTP
 	listeners []net.Listener
 	http      *http.Server
@@ -112,6 +115,7 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.serveAdmin(ctx); err != nil {
 		return err
 	}
+	s.startPush(ctx)
 	s.dav = s.protected()
 	s.serveHTTP(ctx)
 	if s.tls != nil {
@@ -227,6 +231,7 @@ func (s *server) wait(ctx context.Context) error {
 func (s *server) stop() error {
 	s.notify.stopping()
 	s.alerts.Stop()
+	s.push.Stop() // before the listeners: they wait for every stream
 	var errs []error
 	if s.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Settings.DrainTimeout)

@@ -59,6 +59,8 @@ type running struct {
 	url  string
 	stop context.CancelFunc
 	done chan error
+
+	client *http.Client // nil: one for each request
 }
 
 func start(t *testing.T, cfg Config) *running {
@@ -106,8 +108,11 @@ func (r *running) do(method, path string, body io.Reader) *http.Response {
 	}
 	req.SetBasicAuth("alice", password)
 	req.Header.Set("Depth", "1")
-	c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	defer c.CloseIdleConnections()
+	c := r.client
+	if c == nil {
+		c = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		defer c.CloseIdleConnections()
+	}
 	res, err := c.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
