@@ -43,6 +43,10 @@ func get(q *request) error {
 	h.Set("ETag", t.res.ETag())
 	h.Set("Content-Type", contentType(kindOf, t.res))
 	h.Set("Cache-Control", "private, no-cache")
+	h.Set("Last-Modified", time.UnixMilli(t.res.Modified).UTC().Format(http.TimeFormat)) // also of 1970, which ServeContent takes for none
+	if kindOf == holdfast.KindFile {
+		digestHeaders(q, t.res)
+	}
 	harmless(h, t.res.Name)
 	if r := q.Header.Get("Range"); r != "" && !strings.HasPrefix(strings.ToLower(r), "bytes=") {
 		q.Header.Del("Range") // RFC 9110, 14.2: a unit that is not known is ignored

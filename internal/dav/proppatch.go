@@ -62,6 +62,8 @@ type propChange struct {
 	remove bool
 	value  string
 	fault  *fault
+
+	allowed bool // although clients may not set the property as such
 }
 
 // refusedChanges says that some property could not be changed, so none was.
@@ -98,9 +100,9 @@ func parseUpdate(n *node) ([]propChange, error) {
 
 // patch applies changes to the properties of t, or refuses them all.
 func patch(tx *ledger.Tx, t *target, changes []propChange) error {
-	bad := false
+	modified, rest, bad := setTimes(t, changes)
 	for i := range changes {
-		if c := &changes[i]; t.isVirtual() || protected(c.name) {
+		if c := &changes[i]; t.isVirtual() || protected(c.name) && !c.allowed && c.fault == nil {
 			c.fault = &fault{status: http.StatusForbidden, condition: davName("cannot-modify-protected-property")}
 			bad = true
 		}
@@ -112,7 +114,7 @@ func patch(tx *ledger.Tx, t *target, changes []propChange) error {
 	case placeResource:
 		old = t.res.Props
 	}
-	props, size := merge(old, changes)
+	props, size := merge(old, rest)
 	if !bad && size > maxProperties {
 		for i := range changes {
 			changes[i].fault = &fault{status: http.StatusInsufficientStorage}
@@ -122,14 +124,17 @@ func patch(tx *ledger.Tx, t *target, changes []propChange) error {
 	if bad {
 		return refusedChanges{t.segs, t.collection()}
 	}
-	if equalProps(old, props) {
-		return nil
-	}
-	if t.place == placeCollection {
+	switch {
+	case isFile(t) && modified != t.res.Modified:
+		r := *t.res
+		r.Modified, r.Props = modified, props
+		tx.PutCopy(t.coll.ID, t.name(), &r)
+	case equalProps(old, props):
+	case t.place == placeCollection:
 		c := *t.coll
 		c.Props = props
 		tx.PutCollection(&c)
-	} else {
+	default:
 		tx.SetProperties(t.coll.ID, t.name(), props)
 	}
 	return nil

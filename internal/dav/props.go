@@ -50,6 +50,9 @@ var liveProps = []live{
 	{name: davName("getcontentlength"), all: true, write: writeContentLength},
 	{name: davName("getlastmodified"), all: true, write: writeLastModified},
 	{name: davName("creationdate"), all: true, write: writeCreationDate},
+	{name: ocChecksums, write: writeChecksums},
+	{name: xml.Name{Space: nsWindows, Local: "Win32LastModifiedTime"}, stored: true, write: writeWindowsTime("Win32LastModifiedTime", modifiedAt)},
+	{name: xml.Name{Space: nsWindows, Local: "Win32CreationTime"}, stored: true, write: writeWindowsTime("Win32CreationTime", createdAt)},
 	{name: davName("current-user-principal"), write: writePrincipalHref},
 	{name: davName("principal-URL"), write: onPrincipal(writePrincipalHref)},
 	{name: davName("principal-collection-set"), write: constant("<D:href>" + Base + principals + "/</D:href>")},
@@ -191,7 +194,7 @@ func writeCreationDate(c *propContext, dst []byte) ([]byte, bool, error) {
 	at := int64(0)
 	switch c.t.place {
 	case placeResource:
-		at = c.t.res.Created
+		at = createdAt(c.t.res)
 	case placeCollection:
 		at = c.t.coll.Created
 	default:

@@ -27,6 +27,10 @@ func put(q *request) error {
 	if err := checkPutHeader(q.Request); err != nil {
 		return err
 	}
+	sent, err := parseFileHeaders(q.Header)
+	if err != nil {
+		return err
+	}
 	var parent *ledger.Collection
 	err = q.view(func(v *ledger.View) error {
 		t, err := resolve(collections{v}, q.path)
@@ -43,7 +47,7 @@ func put(q *request) error {
 	if err != nil {
 		return err
 	}
-	w, err := q.receive(parent)
+	w, err := q.receive(parent, sent)
 	if err != nil {
 		return err
 	}
@@ -51,7 +55,7 @@ func put(q *request) error {
 	if err := w.store(); err != nil {
 		return err
 	}
-	q.w.Header().Set("ETag", holdfast.ETag(w.body.Hash)) // RFC 4791, 5.3.4: what is stored is what was sent
+	w.answerHeaders()
 	if w.created {
 		return q.done(http.StatusCreated)
 	}
@@ -111,15 +115,17 @@ type putWork struct {
 	index       kind.Index
 	contentType string
 	body        ledger.Body
+	sent        fileHeaders
 	created     bool
 	keep        *conflictCopy // nil until the server's version has to be kept
 }
 
 // receive reads the body and checks that the collection can hold it. What is over
 // holdfast.MaxInline is durable when it returns.
-func (q *request) receive(parent *ledger.Collection) (*putWork, error) {
-	w := &putWork{q: q, kind: parent.Kind, contentType: mediaType(q.Header)}
-	in := &clientBody{r: q.Body}
+func (q *request) receive(parent *ledger.Collection, sent fileHeaders) (*putWork, error) {
+	w := &putWork{q: q, kind: parent.Kind, contentType: mediaType(q.Header), sent: sent}
+	client := &clientBody{r: q.Body}
+	in := checked(client, sent.claims)
 	var err error
 	if parent.Kind == holdfast.KindFile {
 		if q.ContentLength > q.h.cfg.MaxFile {
@@ -130,7 +136,7 @@ func (q *request) receive(parent *ledger.Collection) (*putWork, error) {
 		err = w.receiveObject(in, parent)
 	}
 	switch {
-	case in.err != nil:
+	case client.err != nil:
 		// The client stopped in the middle, or lied about the length: nothing is written.
 		return nil, badRequest("the body ended early")
 	case errors.Is(err, holdfast.ErrTooLarge):
@@ -148,7 +154,7 @@ func (q *request) putBlob(r io.Reader, limit int64) (ledger.Body, error) {
 }
 
 // receiveObject takes a card or calendar object into memory, checks it and makes it a body.
-func (w *putWork) receiveObject(in *clientBody, parent *ledger.Collection) error {
+func (w *putWork) receiveObject(in io.Reader, parent *ledger.Collection) error {
 	limit := w.q.h.cfg.MaxObject
 	if w.q.ContentLength > limit {
 		return tooLarge(w.kind)
@@ -201,7 +207,7 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 			return w.unmet(tx, t, err)
 		}
 	}
-	if t.place == placeResource && t.res.Body == w.body.Hash && (w.kind != holdfast.KindFile || t.res.ContentType == w.contentType) {
+	if t.place == placeResource && t.res.Body == w.body.Hash && !w.newTime(t) && (w.kind != holdfast.KindFile || t.res.ContentType == w.contentType) {
 		return nil // L8: it is there already; a ctag that moved would send every device to look
 	}
 	if err := uidFree(tx, t, w.index.UID); err != nil {
@@ -213,7 +219,7 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 		}
 	}
 	w.created = t.place == placeNothing
-	tx.Put(t.coll.ID, t.name(), w.contentType, w.q.h.cfg.Now().UnixMilli(), w.body)
+	w.record(tx, t)
 	return nil
 }
 

@@ -280,6 +280,18 @@ func (t *Tx) Put(c holdfast.CollectionID, name, contentType string, modified int
 	t.add(op)
 }
 
+// Properties gives what the Put before it stores exactly these dead properties.
+func (t *Tx) Properties(props []holdfast.Property) {
+	if len(t.ops) == 0 || t.ops[len(t.ops)-1].Type != frame.OpPut {
+		t.fail(fmt.Errorf("properties without a put before: %w", holdfast.ErrInvalid))
+		return
+	}
+	if props == nil {
+		props = []holdfast.Property{}
+	}
+	t.ops[len(t.ops)-1].Props = props
+}
+
 // PutCopy makes a resource of the body and properties that r has, also from another collection.
 func (t *Tx) PutCopy(c holdfast.CollectionID, name string, r *Resource) {
 	op := frame.Op{Type: frame.OpPut, Collection: c, Name: name, ContentType: r.ContentType, Modified: r.Modified, Props: r.Props}
