@@ -29,7 +29,7 @@ var layers = map[string]int{
 	"internal/ledger": 3,
 	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,
-	"internal/upgrade": 6,
+	"internal/upgrade": 6, "internal/setup": 6,
 	"internal/server":  7, "internal/demo": 7, "internal/bench": 7, "internal/doctor": 7,
 	"cmd/holdfast": 8,
 
@@ -68,6 +68,7 @@ var doors = []door{
 	{"github.com/caddyserver/certmagic", []string{"internal/server"}, "certificates are the server's"},
 	{"github.com/prometheus/", []string{"internal/server"}, "metrics are gathered in internal/server"},
 	{"go.uber.org/zap", []string{"internal/server"}, "only certmagic logs through zap; log with log/slog"},
+	{"rsc.io/qr", []string{"internal/setup"}, "QR codes are drawn in internal/setup"},
 	{"github.com/teambition/rrule-go", []string{"internal/ical"}, "recurrence is bounded in internal/ical alone"},
 	{"golang.org/x/crypto/", []string{"internal/auth"}, "passwords are internal/auth's"},
 	{"golang.org/x/time/", []string{"internal/auth", "internal/server", "internal/dav"}, "rates are limited at the listener and the login"},

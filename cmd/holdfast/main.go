@@ -28,22 +28,23 @@ import (
 
 // commands is the whole command line.
 type commands struct {
-	Init     initCommand     `cmd:"" help:"Make a data directory and its mirror."`
-	Serve    serveCommand    `cmd:"" help:"Run the server."`
-	Status   statusCommand   `cmd:"" help:"Show what state the server and its copies are in."`
-	Doctor   doctorCommand   `cmd:"" help:"Look for what is wrong with the data directory, the mirrors and the machine."`
-	Account  accountCommand  `cmd:"" help:"Add, list, shut and open accounts."`
-	Device   deviceCommand   `cmd:"" help:"Add, list and revoke devices and their app passwords."`
-	Fence    fenceCommand    `cmd:"" help:"Show what the fence lets through, and why."`
-	Alert    alertCommand    `cmd:"" help:"Try the ways by which the server tells people that something is wrong."`
-	Mirror   mirrorCommand   `cmd:"" help:"Change the mirrors; list, read and check one, also without a server."`
-	Witness  witnessCommand  `cmd:"" help:"Keep the newest numbers in a third place, which sees what the copies cannot."`
-	Restore  restoreCommand  `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
-	Scrub    scrubCommand    `cmd:"" help:"Read all copies again and heal what is damaged."`
-	Config   configCommand   `cmd:"" help:"Check and explain the settings."`
-	Demo     DemoCmd         `cmd:"" help:"See a server lose its store, and nothing else."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
-	Snapshot snapshotCommand `cmd:"" help:"Name the state of an account, look at it, export it, go back to it."`
+	Init        initCommand        `cmd:"" help:"Make a data directory and its mirror."`
+	Serve       serveCommand       `cmd:"" help:"Run the server."`
+	Status      statusCommand      `cmd:"" help:"Show what state the server and its copies are in."`
+	Doctor      doctorCommand      `cmd:"" help:"Look for what is wrong with the data directory, the mirrors and the machine."`
+	Account     accountCommand     `cmd:"" help:"Add, list, shut and open accounts."`
+	Device      deviceCommand      `cmd:"" help:"Add, list and revoke devices and their app passwords."`
+	ClientSetup clientSetupCommand `cmd:"" help:"Show how each device and program is connected, and whether it would work."`
+	Fence       fenceCommand       `cmd:"" help:"Show what the fence lets through, and why."`
+	Alert       alertCommand       `cmd:"" help:"Try the ways by which the server tells people that something is wrong."`
+	Mirror      mirrorCommand      `cmd:"" help:"Change the mirrors; list, read and check one, also without a server."`
+	Witness     witnessCommand     `cmd:"" help:"Keep the newest numbers in a third place, which sees what the copies cannot."`
+	Restore     restoreCommand     `cmd:"" help:"Make a data directory anew from mirrors alone, on a new box."`
+	Scrub       scrubCommand       `cmd:"" help:"Read all copies again and heal what is damaged."`
+	Config      configCommand      `cmd:"" help:"Check and explain the settings."`
+	Demo        DemoCmd            `cmd:"" help:"See a server lose its store, and nothing else."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Snapshot    snapshotCommand    `cmd:"" help:"Name the state of an account, look at it, export it, go back to it."`
 }
 
 const about = `A personal data cloud for phones and PCs that does not lose what it has acknowledged.

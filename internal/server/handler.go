@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/dav"
 	"holdfast/internal/fence"
 	"holdfast/internal/push"
+	"holdfast/internal/setup"
 )
 
 // handler returns all that the listeners serve, from the outside in: pace (time limits, status for
@@ -83,6 +84,8 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 		s.events.ServeHTTP(w, r)
 	case front && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		s.public(w, r)
+	case setup.Owns(p):
+		s.setup(w, r)
 	case s.dir != nil && s.dir.Ledger.Status().State == fence.Closed.String():
 		// F3: a client that looks for its data is told nothing but to wait, at whatever address.
 		h.Set("Retry-After", strconv.Itoa(int(retryNotReady/time.Second)))

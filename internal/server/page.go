@@ -97,15 +97,7 @@ code{font-size:.95em}
 {{end}}
 <section aria-labelledby="connect">
 <h2 id="connect">Connect a device</h2>
-<p>Each program asks for an address, a name and a password. The name is that of your account, the password an app
-password of this device: who runs this server makes one with <code>holdfast device add</code>.</p>
-<table>
-<thead><tr><th scope="col">For</th><th scope="col">Address to enter</th></tr></thead>
-<tbody>
-<tr><td>Contacts, calendars and to-dos: iPhone, iPad, Mac, DAVx5 on Android, Thunderbird, vdirsyncer</td><td>the address of this page</td></tr>
-<tr><td>Files: rclone, cadaver, davfs2 and other WebDAV programs</td><td>the address of this page, followed by <code>dav/NAME/Files/</code></td></tr>
-</tbody>
-</table>
+<p><a href="setup">How each phone, computer and program is connected</a>, step by step.</p>
 </section>
 </main>
 <footer class="soft">For programs: <a href="status.json">status.json</a></footer>
