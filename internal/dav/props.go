@@ -294,7 +294,7 @@ func writeSyncToken(c *propContext, dst []byte) ([]byte, bool, error) {
 	if c.t.place != placeCollection {
 		return dst, false, nil
 	}
-	h, err := c.v.LastChange(c.t.coll.ID)
+	h, err := lastChange(c.v, c.t.coll)
 	if err != nil {
 		return dst, false, fmt.Errorf("sync token: %w", err)
 	}
@@ -306,7 +306,7 @@ func writeCTag(c *propContext, dst []byte) ([]byte, bool, error) {
 	if c.t.place != placeCollection {
 		return dst, false, nil
 	}
-	h, err := c.v.LastChange(c.t.coll.ID)
+	h, err := lastChange(c.v, c.t.coll)
 	if err != nil {
 		return dst, false, fmt.Errorf("ctag: %w", err)
 	}

@@ -143,11 +143,21 @@ func (s *syncRequest) parseToken(v *ledger.View, coll *ledger.Collection) (syncS
 	return from, nil
 }
 
+// lastChange is the newest change of a collection or its members. That of a home is the account's newest, wherever in
+// it: macOS asks the home which of its calendars changed, by sync-collection, and looks at no other
+// (ccs-calendarserver 13c706b9, contrib/performance/loadtest/ical.py 838-895, _calendarHomeSync).
+func lastChange(v *ledger.View, coll *ledger.Collection) (holdfast.Head, error) {
+	if coll.ID == holdfast.Root {
+		return v.Head().Head, nil
+	}
+	return v.LastChange(coll.ID)
+}
+
 // last appends the token of a complete answer: that of the collection's own last change, which is
 // the one PROPFIND shows and stays while nothing changes here. A token never goes back.
 func (s *syncRequest) last(m *multistatus, v *ledger.View, t *target, from syncState) error {
 	token := s.token
-	h, err := v.LastChange(t.coll.ID)
+	h, err := lastChange(v, t.coll)
 	if err != nil {
 		return fmt.Errorf("last change: %w", err)
 	}
@@ -218,6 +228,11 @@ func (s *syncRequest) folders(m *multistatus, v *ledger.View, t *target, since h
 		}
 		m.buf = append(m.buf, members...)
 	}
+	if t.isHome() {
+		if present, err = changedWithin(v, present, since); err != nil {
+			return err
+		}
+	}
 	for i := range present {
 		c := &target{place: placeCollection, segs: below(t.segs, present[i].Name), coll: &present[i], parent: t.coll}
 		if err := m.properties(&propContext{s.q, v, c}, s.want); err != nil {
@@ -225,6 +240,33 @@ func (s *syncRequest) folders(m *multistatus, v *ledger.View, t *target, since h
 		}
 	}
 	return nil
+}
+
+// changedWithin returns the collections of a home that changed since, themselves or in what they hold; present
+// are the first.
+func changedWithin(v *ledger.View, present []ledger.Collection, since holdfast.Seq) ([]ledger.Collection, error) {
+	all, _, err := v.ChangedCollections(holdfast.Root, 0)
+	if err != nil {
+		return nil, fmt.Errorf("collections of the home: %w", err)
+	}
+	own := make(map[holdfast.CollectionID]bool, len(present))
+	for i := range present {
+		own[present[i].ID] = true
+	}
+	var out []ledger.Collection
+	for i := range all {
+		if !own[all[i].ID] {
+			h, err := v.LastChange(all[i].ID)
+			if err != nil {
+				return nil, fmt.Errorf("last change: %w", err)
+			}
+			if h.Seq <= since {
+				continue
+			}
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
 }
 
 // again tells a resource that has the name of a folder that is gone, if only an earlier page told it.
