@@ -26,6 +26,8 @@ var layers = map[string]int{
 
 	"internal/store": 2, "internal/store/simvfs": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
 
+	"internal/upload": 2,
+
 	"internal/ledger": 3,
 	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,

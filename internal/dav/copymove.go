@@ -49,7 +49,7 @@ func copyOrMove(q *request) error {
 	if w.replaced {
 		return q.done(http.StatusNoContent)
 	}
-	q.w.Header().Set("Location", string(appendPath(nil, w.to.segs, w.collection)))
+	q.w.Header().Set("Location", string(w.to.append(nil, w.to.segs, w.collection)))
 	return q.done(http.StatusCreated)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/ledger"
+	"holdfast/internal/upload"
 )
 
 const (
@@ -31,6 +32,7 @@ type Config struct {
 	Domain    string           // of the mail address a principal without one in its name is given; empty = the request's host
 	MaxObject int64            // bytes of a card or calendar object; 0 = 10 MiB
 	MaxFile   int64            // bytes of a file; 0 = 64 GiB
+	Uploads   *upload.Area     // where the pieces of large files lie; nil: they are not taken
 }
 
 // Principal is who sends a request, as package auth found out. Name is the account's one name: the
@@ -131,6 +133,9 @@ func (q *request) serve() error {
 		return &fault{status: http.StatusNotImplemented, detail: "method not known"}
 	}
 	var err error
+	if rest, ok := strings.CutPrefix(q.URL.EscapedPath(), uploadsBase); ok {
+		return q.upload(rest)
+	}
 	if q.path, err = parsePath(q.URL.EscapedPath()); err != nil {
 		return fmt.Errorf("parse path: %w", err)
 	}
@@ -146,6 +151,8 @@ func (q *request) serve() error {
 // owns reports whether a path is the principal's own or everybody's.
 func (q *request) owns(p path) bool {
 	switch {
+	case p.files:
+		return len(p.segs) > 0 && p.segs[0] == q.who.Name
 	case len(p.segs) == 0:
 		return true
 	case p.segs[0] == principals:

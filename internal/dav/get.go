@@ -64,7 +64,7 @@ func get(q *request) error {
 // getCollection says what it is; its members are for PROPFIND.
 func getCollection(q *request, t *target) error {
 	if !q.path.slash {
-		q.w.Header().Set("Content-Location", string(appendPath(nil, t.segs, true)))
+		q.w.Header().Set("Content-Location", string(q.path.append(nil, t.segs, true)))
 	}
 	h := q.w.Header()
 	harmless(h, "")

@@ -121,12 +121,19 @@ func (m *multistatus) end(status int) error {
 // status appends a response with a status and no properties (RFC 6578, 3.6: a removed member).
 func (m *multistatus) status(segs []string, collection bool, status int, f *fault) {
 	m.buf = append(m.buf, "<D:response>"...)
-	m.buf = appendHref(m.buf, segs, collection)
+	m.href(segs, collection)
 	m.buf = appendStatus(m.buf, status)
 	if f != nil {
 		m.buf = appendError(m.buf, f, false)
 	}
 	m.buf = append(m.buf, "</D:response>\n"...)
+}
+
+// href appends a DAV:href below the base that the request came to.
+func (m *multistatus) href(segs []string, collection bool) {
+	m.buf = append(m.buf, "<D:href>"...)
+	m.buf = m.req.path.append(m.buf, segs, collection) // escaped octets need no escaping in XML
+	m.buf = append(m.buf, "</D:href>"...)
 }
 
 // rawStatus is status for a reference that could not be read as one of ours.

@@ -13,6 +13,19 @@ import (
 // Base is the path below which everything is served.
 const Base = "/dav/"
 
+// filesBase is the path below which the files of an account are served once more, where programs made
+// for Nextcloud look for them: NAME/... follows, as below Base. Collections that hold no files are not
+// seen there; uploadsBase is where such programs put the pieces of large files.
+const (
+	filesBase   = "/remote.php/dav/files/"
+	uploadsBase = "/remote.php/dav/uploads/"
+)
+
+// Serves reports whether a path is one of those that a Handler serves.
+func Serves(p string) bool {
+	return strings.HasPrefix(p, Base) || strings.HasPrefix(p, filesBase) || strings.HasPrefix(p, uploadsBase)
+}
+
 // principals is the segment below Base that holds principals; no account has this name.
 const principals = "principals"
 
@@ -25,6 +38,7 @@ const (
 type path struct {
 	segs  []string
 	slash bool // it ended in a slash, so it was meant as a collection
+	files bool // it is below filesBase
 }
 
 // parsePath reads an escaped path. ErrInvalid: not below Base, or with a segment that could not be a
@@ -32,6 +46,12 @@ type path struct {
 func parsePath(escaped string) (path, error) { return splitPath(escaped, url.PathUnescape) }
 
 func splitPath(escaped string, unescape func(string) (string, error)) (path, error) {
+	rest, files := strings.CutPrefix(escaped, filesBase)
+	if files {
+		p, err := splitSegments(rest, unescape)
+		p.files = true
+		return p, err
+	}
 	rest, ok := strings.CutPrefix(escaped, Base)
 	if !ok {
 		if escaped+"/" != Base {
@@ -39,6 +59,11 @@ func splitPath(escaped string, unescape func(string) (string, error)) (path, err
 		}
 		rest = ""
 	}
+	return splitSegments(rest, unescape)
+}
+
+// splitSegments reads what follows a base.
+func splitSegments(rest string, unescape func(string) (string, error)) (path, error) {
 	if rest == "" {
 		return path{slash: true}, nil
 	}
@@ -96,7 +121,7 @@ func parseHref(s string, base path) (path, error) {
 		s = s[:i]
 	}
 	if s != "" && s[0] != '/' {
-		s = string(appendPath(nil, base.segs, true)) + s
+		s = string(base.append(nil, base.segs, true)) + s
 	}
 	return splitPath(s, func(seg string) (string, error) {
 		if u, err := url.PathUnescape(seg); err == nil {
@@ -108,7 +133,17 @@ func parseHref(s string, base path) (path, error) {
 
 // appendPath appends the escaped path of some segments below Base, with a slash at the end of a collection.
 func appendPath(dst []byte, segs []string, collection bool) []byte {
-	dst = append(dst, Base...)
+	return path{}.append(dst, segs, collection)
+}
+
+// append is appendPath for segments below the base that p is below, so that a client finds in an answer
+// the paths it asked for.
+func (p path) append(dst []byte, segs []string, collection bool) []byte {
+	if p.files {
+		dst = append(dst, filesBase...)
+	} else {
+		dst = append(dst, Base...)
+	}
 	for i, s := range segs {
 		if i > 0 {
 			dst = append(dst, '/')

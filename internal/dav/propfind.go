@@ -57,7 +57,7 @@ func (l *listing) page(v *ledger.View) (more bool, err error) {
 			return false, refuse(http.StatusForbidden, davName("propfind-finite-depth"), "use Depth 0 or 1")
 		}
 		if t.collection() && !q.path.slash {
-			q.w.Header().Set("Content-Location", string(appendPath(nil, t.segs, true)))
+			q.w.Header().Set("Content-Location", string(q.path.append(nil, t.segs, true)))
 		}
 		if err := l.m.properties(&propContext{q, v, t}, l.want); err != nil {
 			return false, err
@@ -108,7 +108,7 @@ func (l *listing) children(v *ledger.View, t *target) (more bool, err error) {
 		return false, fmt.Errorf("children: %w", err)
 	}
 	for i := range children {
-		if l.nextChild != "" && children[i].Name < l.nextChild {
+		if l.nextChild != "" && children[i].Name < l.nextChild || !l.m.req.path.shows(children[i].Kind) {
 			continue
 		}
 		if l.m.full() {
@@ -236,7 +236,7 @@ const (
 // properties appends the response for one target. What it has not goes into a 404 propstat.
 func (m *multistatus) properties(c *propContext, s *selection) error {
 	m.buf = append(m.buf, "<D:response>"...)
-	m.buf = appendHref(m.buf, c.t.segs, c.t.collection())
+	m.href(c.t.segs, c.t.collection())
 	m.buf = append(m.buf, openFound...)
 	if s.all || s.names {
 		if err := m.everything(c, s); err != nil {

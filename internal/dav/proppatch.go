@@ -188,7 +188,7 @@ func sendPatched(q *request, segs []string, collection bool, changes []propChang
 	m := q.multistatus()
 	defer m.release()
 	m.buf = append(m.buf, "<D:response>"...)
-	m.buf = appendHref(m.buf, segs, collection)
+	m.href(segs, collection)
 	m.propstats(changes)
 	m.buf = append(m.buf, "</D:response>\n"...)
 	return m.end(http.StatusMultiStatus)

@@ -31,19 +31,7 @@ func put(q *request) error {
 	if err != nil {
 		return err
 	}
-	var parent *ledger.Collection
-	err = q.view(func(v *ledger.View) error {
-		t, err := resolve(collections{v}, q.path)
-		if err != nil {
-			return err
-		}
-		if parent = t.coll; parent == nil {
-			if err := q.mayBeLost(v); err != nil {
-				return err
-			}
-		}
-		return putPlace(q, t)
-	})
+	parent, err := q.putParent()
 	if err != nil {
 		return err
 	}
@@ -60,6 +48,23 @@ func put(q *request) error {
 		return q.done(http.StatusCreated)
 	}
 	return q.done(http.StatusNoContent)
+}
+
+// putParent returns the collection that a body goes to, or why none can.
+func (q *request) putParent() (parent *ledger.Collection, err error) {
+	err = q.view(func(v *ledger.View) error {
+		t, err := resolve(collections{v}, q.path)
+		if err != nil {
+			return err
+		}
+		if parent = t.coll; parent == nil {
+			if err := q.mayBeLost(v); err != nil {
+				return err
+			}
+		}
+		return putPlace(q, t)
+	})
+	return parent, err
 }
 
 // collections is a view that is asked for collections only, which the ledger knows by heart.

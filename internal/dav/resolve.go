@@ -79,6 +79,10 @@ func resolve(r reader, p path) (*target, error) {
 	t.place, t.coll = placeCollection, coll
 	for i, name := range p.segs[1:] {
 		child, err := r.Child(t.coll.ID, name)
+		if err == nil && !p.shows(child.Kind) {
+			t.place, t.coll, t.parent = placeNothing, nil, nil
+			return t, nil
+		}
 		if err == nil {
 			t.parent, t.coll = t.coll, child
 			continue
@@ -99,6 +103,9 @@ func resolve(r reader, p path) (*target, error) {
 	}
 	return t, nil
 }
+
+// shows reports whether collections of a kind are seen through a path's base.
+func (p path) shows(k holdfast.Kind) bool { return !p.files || k == holdfast.KindFile }
 
 // find is resolve for methods that need something to be there.
 func find(r reader, p path) (*target, error) {

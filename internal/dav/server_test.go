@@ -17,6 +17,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/ledger"
+	"holdfast/internal/upload"
 )
 
 // The accounts of every test server.
@@ -61,7 +62,7 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 			t.Fatalf("make account %s: %v", name, err)
 		}
 	}
-	s.config = Config{Log: s.cfg.Log, Domain: "cloud.example"}
+	s.config = Config{Log: s.cfg.Log, Domain: "cloud.example", Uploads: s.uploads()}
 	for _, e := range edit {
 		e(&s.config)
 	}
@@ -88,13 +89,18 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 	return s
 }
 
+// uploads returns the area for pieces, as a process that has just begun has it.
+func (s *server) uploads() *upload.Area {
+	return upload.New(upload.Config{Dir: s.cfg.Dir, Keep: time.Hour, MaxBytes: 64 << 20, MinFree: 1})
+}
+
 // restart closes the ledger, lets what happen to its files, and opens it again.
 func (s *server) restart(what func()) {
 	s.t.Helper()
 	s.close()
 	what()
 	s.open()
-	s.config.Ledger = s.ledger
+	s.config.Ledger, s.config.Uploads = s.ledger, s.uploads()
 	s.dav = New(s.config)
 }
 

@@ -234,6 +234,9 @@ func (s *syncRequest) folders(m *multistatus, v *ledger.View, t *target, since h
 		}
 	}
 	for i := range present {
+		if !s.q.path.shows(present[i].Kind) {
+			continue
+		}
 		c := &target{place: placeCollection, segs: below(t.segs, present[i].Name), coll: &present[i], parent: t.coll}
 		if err := m.properties(&propContext{s.q, v, c}, s.want); err != nil {
 			return err
@@ -279,7 +282,7 @@ func (s *syncRequest) again(m *multistatus, v *ledger.View, t *target, name stri
 		return fmt.Errorf("resource: %w", err)
 	}
 	segs := below(t.segs, name)
-	if bytes.Contains(members, appendHref(nil, segs, false)) {
+	if bytes.Contains(members, m.req.path.append([]byte("<D:href>"), segs, false)) {
 		return nil
 	}
 	return m.properties(&propContext{s.q, v, &target{place: placeResource, segs: segs, coll: t.coll, res: r}}, s.want)

@@ -85,3 +85,35 @@ func MkdirBelow(fsys FS, root, rel string) error {
 	}
 	return fsys.SyncDir(filepath.Dir(name))
 }
+
+// RemoveIn removes files of one directory and syncs it once. Those that are gone already are as good.
+func RemoveIn(fsys FS, dir string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		if err := fsys.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, holdfast.ErrNotFound) {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
+// RemoveFlat removes a directory that holds files only, with all of them. A crash can leave any of
+// them. ErrNotFound: it is not there.
+func RemoveFlat(fsys FS, dir string) error {
+	if _, err := fsys.Stat(dir); err != nil {
+		return err
+	}
+	var names []string
+	for e, err := range fsys.ReadDir(dir) {
+		if err != nil {
+			return err
+		}
+		names = append(names, e.Name)
+	}
+	if err := RemoveIn(fsys, dir, names); err != nil {
+		return err
+	}
+	return Remove(fsys, dir)
+}

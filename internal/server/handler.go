@@ -78,7 +78,7 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	p := r.URL.Path
 	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json" || p == "/metrics"
 	switch {
-	case strings.HasPrefix(p, dav.Base):
+	case dav.Serves(p):
 		s.dav.ServeHTTP(w, r)
 	case p == push.Route:
 		s.events.ServeHTTP(w, r)

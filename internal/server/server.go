@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/dav"
 	"holdfast/internal/ledger"
 	"holdfast/internal/push"
+	"holdfast/internal/upload"
 )
 
 const (
@@ -68,6 +69,9 @@ type server struct {
 	metrics   *metrics // nil in tests of single handlers
 	alerts    *alert.Alerter
 	history   history
+	uploads   *upload.Area
+	endSweep  context.CancelFunc
+	swept     chan struct{} // closed when the sweeping of uploads has ended; nil: it was not begun
 }
 
 // Run serves until ctx ends or the ledger says that only a new process can know what is true; the
@@ -116,6 +120,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.startPush(ctx)
+	s.keepUploads(ctx)
 	s.dav = s.protected()
 	s.serveHTTP(ctx)
 	if s.tls != nil {
@@ -164,7 +169,7 @@ func (s *server) urls() []string {
 // protected returns the DAV handler behind authentication.
 func (s *server) protected() http.Handler {
 	_, host, _ := strings.Cut(s.cfg.Settings.PublicURL, "://") // an origin: nothing follows the host
-	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host})
+	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Uploads: s.uploads})
 	return s.dir.Auth.Require(s.client, func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
@@ -249,6 +254,7 @@ func (s *server) stop() error {
 	if s.tls != nil {
 		s.tls.stop()
 	}
+	s.stopUploads()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.admin != nil {
