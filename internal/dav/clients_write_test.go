@@ -215,7 +215,7 @@ func TestClient30Refusals(t *testing.T) {
 		{"/dav/anna/calendar/2.ics", "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nEND:VCALENDAR\r\n", "", "<C:valid-calendar-object-resource/>"},
 		{"/dav/anna/contacts/1.vcf", "nothing", "", "<CR:valid-address-data/>"},
 		{"/dav/anna/contacts/1.vcf", "{}", "Content-Type: application/json", "<CR:supported-address-data/>"},
-		{"/dav/anna/.snapshots", "x", "", "<D:need-privileges/>"},
+		{"/dav/anna/.snapshots", "x", "", "<D:need-privileges><D:resource>"},
 	} {
 		h := []string{}
 		if c.headers != "" {

@@ -94,7 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, errAnswered) {
 		panic(http.ErrAbortHandler) // net/http's way to cut the connection, so that half an answer is not taken for a whole one
 	}
-	f := statusOf(err)
+	f := statusOf(err).about(r.Method, req.path.segs)
 	if f.status != http.StatusServiceUnavailable && !req.proven {
 		// F3: a refusal of any kind is sent only by a server whose fence is open.
 		if gate := req.view(func(*ledger.View) error { return nil }); gate != nil {

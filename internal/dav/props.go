@@ -58,6 +58,7 @@ var liveProps = []live{
 	{name: davName("principal-collection-set"), write: constant("<D:href>" + Base + principals + "/</D:href>")},
 	{name: davName("alternate-URI-set"), write: onPrincipal(constant(""))},
 	{name: davName("group-membership"), write: onPrincipal(constant(""))},
+	{name: davName("group-member-set"), write: onPrincipal(constant(""))},
 	{name: davName("owner"), write: writePrincipalHref},
 	{name: davName("current-user-privilege-set"), write: writePrivileges},
 	{name: davName("supported-privilege-set"), write: constant(supportedPrivileges)},
@@ -70,6 +71,7 @@ var liveProps = []live{
 	{name: xml.Name{Space: nsCS, Local: "getctag"}, write: writeCTag},
 	{name: calName("calendar-home-set"), write: writeHome},
 	{name: calName("calendar-user-address-set"), write: onPrincipal(writeAddresses)},
+	{name: calName("calendar-user-type"), write: onPrincipal(constant("INDIVIDUAL"))}, // RFC 6638, 2.4.2
 	{name: calName("supported-calendar-component-set"), write: onKind(holdfast.KindCalendar, writeComponentSet)},
 	{name: calName("supported-calendar-data"), write: onKind(holdfast.KindCalendar, constant(`<C:calendar-data content-type="text/calendar" version="2.0"/>`))},
 	{name: calName("supported-collation-set"), write: onKind(holdfast.KindCalendar, constant(`<C:supported-collation>i;ascii-casemap</C:supported-collation><C:supported-collation>i;octet</C:supported-collation>`))},
@@ -98,8 +100,7 @@ func protected(n xml.Name) bool {
 		return true
 	}
 	switch n {
-	case davName("lockdiscovery"), davName("supportedlock"), davName("quota-available-bytes"), davName("resource-id"),
-		davName("group-member-set"), davName("group"), calName("calendar-data"), cardName("address-data"),
+	case davName("lockdiscovery"), davName("supportedlock"), davName("quota-available-bytes"), davName("resource-id"), davName("group"), calName("calendar-data"), cardName("address-data"),
 		calName("schedule-inbox-URL"), calName("schedule-outbox-URL"):
 		return true
 	}

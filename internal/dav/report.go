@@ -26,10 +26,17 @@ func init() {
 		{calName("calendar-multiget"), "1", inKind(holdfast.KindCalendar), multiget},
 		{calName("calendar-query"), "0", inKind(holdfast.KindCalendar), calendarQuery},
 		{calName("free-busy-query"), "0", inKind(holdfast.KindCalendar), freeBusyQuery},
+		{davName("expand-property"), "0", anywhere, expandProperty},
+		{davName("principal-property-search"), "0", anywhere, principalSearch},
+		{davName("principal-search-property-set"), "0", anywhere, principalSearchProps},
+		{davName("principal-match"), "0", anywhere, principalMatch},
+		{davName("acl-principal-prop-set"), "0", anywhere, aclPrincipals},
 		{cardName("addressbook-multiget"), "1", inKind(holdfast.KindCard), multiget},
 		{cardName("addressbook-query"), "0", inKind(holdfast.KindCard), addressbookQuery},
 	}
 }
+
+func anywhere(*target) bool { return true }
 
 // inKind serves collections of a kind, their members, and the home they lie in.
 func inKind(k holdfast.Kind) func(t *target) bool {

@@ -19,6 +19,7 @@ type fault struct {
 	status    int
 	condition xml.Name // none if Local is empty
 	hrefs     [][]string
+	privilege string // that is missing, of need-privileges: a name of RFC 3744, 3
 	detail    string // for people who read the answer; never internal text
 	allow     string // of a 405
 }
@@ -106,6 +107,25 @@ func statusOf(err error) *fault {
 	return &fault{status: http.StatusInternalServerError, detail: "internal error"}
 }
 
+// privileges are what a method needs (RFC 3744, appendix B), for refusals that do not say.
+var privileges = map[string]string{
+	"PUT": "write-content", "PROPPATCH": "write-properties", "DELETE": "unbind", "MOVE": "bind", "COPY": "bind", "MKCOL": "bind", "MKCALENDAR": "bind",
+	"POST": "bind", "LOCK": "write-content", "UNLOCK": "unlock",
+}
+
+// about returns the refusal with what need-privileges has inside: the resource and the privilege.
+func (f *fault) about(method string, segs []string) *fault {
+	if f.condition != davName("need-privileges") || f.hrefs != nil {
+		return f
+	}
+	g := *f
+	g.hrefs, g.privilege = [][]string{segs}, privileges[method]
+	if g.privilege == "" {
+		g.privilege = "read"
+	}
+	return &g
+}
+
 // write sends the refusal. A DAV:error is never empty: Thunderbird takes that for a rate limit.
 func (f *fault) write(w http.ResponseWriter, head bool) {
 	h := w.Header()
@@ -152,7 +172,12 @@ func appendError(dst []byte, f *fault, root bool) []byte {
 	}
 	dst = append(dst, '>')
 	for _, segs := range f.hrefs {
-		dst = appendHref(dst, segs, false)
+		if f.privilege == "" {
+			dst = appendHref(dst, segs, false)
+			continue
+		}
+		dst = appendHref(append(dst, "<D:resource>"...), segs, false) // RFC 3744, 7.1.1
+		dst = append(dst, "<D:privilege><D:"+f.privilege+"/></D:privilege></D:resource>"...)
 	}
 	dst = append(dst, end...)
 	return append(dst, "</D:error>"...)

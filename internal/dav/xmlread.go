@@ -87,6 +87,18 @@ func (n *node) attr(local string) (string, bool) {
 	return "", false
 }
 
+// attrOr is attr with what stands for a missing one, in lower case.
+func (n *node) attrOr(local, missing string) (string, bool) {
+	if n == nil {
+		return missing, false
+	}
+	v, ok := n.attr(local)
+	if !ok {
+		return missing, false
+	}
+	return strings.ToLower(v), true
+}
+
 // readXML reads a request body of at most limit bytes. An empty body gives nil. Errors: ErrTooLarge,
 // or ErrInvalid for what is not well-formed, has a document type, or breaks a bound.
 func readXML(r io.Reader, limit int64) (*node, error) {
