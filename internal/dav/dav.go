@@ -79,9 +79,10 @@ func New(cfg Config) *Handler {
 var methods = map[string]func(*request) error{
 	"OPTIONS": options, "PROPFIND": propfind, "PROPPATCH": proppatch, "MKCOL": mkcol, "MKCALENDAR": mkcalendar,
 	"GET": get, "HEAD": get, "PUT": put, "DELETE": del, "COPY": copyOrMove, "MOVE": copyOrMove, "REPORT": report,
+	"POST": post,
 }
 
-const allMethods = "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, MKCOL, MKCALENDAR, COPY, MOVE, REPORT"
+const allMethods = "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, MKCOL, MKCALENDAR, COPY, MOVE, REPORT, POST"
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -197,18 +198,6 @@ func (q *request) drained() bool {
 	var one [1]byte
 	n, err := io.ReadFull(q.Body, one[:])
 	return n == 0 && errors.Is(err, io.EOF)
-}
-
-// minimal reports whether the client wants no 404 properties (RFC 8144, 2.1; Brief is Apple's).
-func (q *request) minimal() bool {
-	for _, p := range q.Header.Values("Prefer") {
-		for f := range strings.SplitSeq(p, ",") {
-			if strings.EqualFold(strings.TrimSpace(f), "return=minimal") {
-				return true
-			}
-		}
-	}
-	return strings.EqualFold(q.Header.Get("Brief"), "t")
 }
 
 // depth reads the Depth header: 0, 1 or infinity; missing is what the method says.

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -47,6 +48,9 @@ func get(q *request) error {
 	if kindOf == holdfast.KindFile {
 		digestHeaders(q, t.res)
 	}
+	if l, ok := property(t.res.Props, davName("getcontentlanguage")); ok && languageTags.MatchString(l) {
+		h.Set("Content-Language", l) // RFC 4918, 15.3
+	}
 	harmless(h, t.res.Name)
 	if r := q.Header.Get("Range"); r != "" && !strings.HasPrefix(strings.ToLower(r), "bytes=") {
 		q.Header.Del("Range") // RFC 9110, 14.2: a unit that is not known is ignored
@@ -60,6 +64,9 @@ func get(q *request) error {
 	q.h.log.Error("body served in part only", "account", q.who.Account.String(), "err", err)
 	return errAnswered
 }
+
+// languageTags is a list of them (RFC 9110, 8.5).
+var languageTags = regexp.MustCompile(`^[A-Za-z0-9-]{1,35}(, ?[A-Za-z0-9-]{1,35}){0,20}$`)
 
 // getCollection says what it is; its members are for PROPFIND.
 func getCollection(q *request, t *target) error {

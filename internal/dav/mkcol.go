@@ -85,7 +85,8 @@ func (w *newCollection) parse(body *node) error {
 		if set.name != davName("set") {
 			continue
 		}
-		for _, p := range set.child(davName("prop")).elements() {
+		prop := set.child(davName("prop"))
+		for _, p := range prop.elements() {
 			switch {
 			case p.name == davName("resourcetype"):
 				k, err := collectionKind(p)
@@ -101,7 +102,7 @@ func (w *newCollection) parse(body *node) error {
 				}
 				w.props = append(w.props, c)
 			default:
-				c := propChange{name: p.name, value: string(appendNodes(nil, p.kids, ""))}
+				c := propChange{name: p.name, value: storedValue(p, langWithin(prop, langWithin(set, langWithin(body, "")))), fault: unusable(p)}
 				if protected(p.name) {
 					c.fault = &fault{status: http.StatusForbidden, condition: davName("cannot-modify-protected-property")}
 				}

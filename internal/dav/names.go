@@ -40,15 +40,11 @@ func unclark(s string) xml.Name {
 	return xml.Name{Local: s}
 }
 
-// property returns the value of a dead property and whether there is one.
+// property returns the value of a dead property, without attributes, and whether there is one.
 func property(props []holdfast.Property, n xml.Name) (string, bool) {
-	want := clark(n)
-	for _, p := range props {
-		if p.Name == want {
-			return p.Value, true
-		}
-	}
-	return "", false
+	v, ok := deadValue(props, n)
+	_, v = unwrapped(v)
+	return v, ok
 }
 
 // placedName is the property with the seq of the change that put a collection at its path. A sync

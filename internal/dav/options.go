@@ -33,6 +33,9 @@ func allowed(t *target) string {
 		return "OPTIONS, PUT, MKCOL, MKCALENDAR"
 	case placeCollection:
 		if !t.isHome() {
+			if takesMembers(t) {
+				return "OPTIONS, GET, HEAD, POST, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, REPORT"
+			}
 			return "OPTIONS, GET, HEAD, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, REPORT"
 		}
 		return "OPTIONS, GET, HEAD, PROPFIND, PROPPATCH, REPORT"

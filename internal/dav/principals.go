@@ -66,8 +66,12 @@ func principalSearch(q *request, body *node, depth string) error {
 		}
 		terms = append(terms, term)
 	}
-	if len(terms) == 0 {
+	beside := namedBeside(body)
+	if len(terms) == 0 && beside == nil {
 		return badRequest("property-search expected")
+	}
+	if beside != nil {
+		want.add(beside)
 	}
 	test, _ := body.attrOr("test", "allof")
 	m := q.multistatus()
@@ -86,6 +90,24 @@ func principalSearch(q *request, body *node, depth string) error {
 		}
 		return false, nil
 	})
+}
+
+// namedBeside returns the properties that python-caldav 3.6.0 names beside an empty prop instead of in it,
+// and without property-search if it wants every principal; nil if there are none.
+func namedBeside(body *node) *node {
+	if prop := body.child(davName("prop")); prop == nil || len(prop.kids) > 0 {
+		return nil
+	}
+	var beside *node
+	for _, e := range body.elements() {
+		if l := liveByName[e.name]; l != nil {
+			if beside == nil {
+				beside = &node{}
+			}
+			beside.kids = append(beside.kids, *e)
+		}
+	}
+	return beside
 }
 
 // self is the one principal there is for who asks.

@@ -93,6 +93,8 @@ func TestPrincipalReports(t *testing.T) {
 		s.report("/dav/principals/", root, inner).want(400)
 	}
 	s.report("/dav/principals/", "D:principal-property-search", "<D:prop/>").want(400)
+	s.report("/dav/", "D:principal-property-search", "<D:prop/><C:calendar-home-set/><D:displayname/>").want(207).has("<C:calendar-home-set><D:href>/dav/anna/", "<D:displayname>anna<") // python-caldav
+	s.report("/dav/", "D:principal-property-search", term("D:displayname", "", "ben")+"<D:prop/><D:displayname/>").want(207).lacks("anna")
 	s.propfind("/dav/principals/anna/", "0", "<D:group-member-set/><C:calendar-user-type/><C:schedule-inbox-URL/><D:supported-report-set/>").
 		has("<D:group-member-set></D:group-member-set>", ">INDIVIDUAL<", "<D:prop><C:schedule-inbox-URL/></D:prop><D:status>HTTP/1.1 404", "<D:expand-property/>", "<D:principal-property-search/>")
 }

@@ -59,7 +59,9 @@ func (l *listing) page(v *ledger.View) (more bool, err error) {
 		if t.collection() && !q.path.slash {
 			q.w.Header().Set("Content-Location", string(q.path.append(nil, t.segs, true)))
 		}
-		if err := l.m.properties(&propContext{q, v, t}, l.want); err != nil {
+		if l.depth == "1" && t.collection() && q.prefers("depth-noroot") {
+			q.applied("depth-noroot") // RFC 8144, 4
+		} else if err := l.m.properties(&propContext{q, v, t}, l.want); err != nil {
 			return false, err
 		}
 		if l.depth == "0" || !t.collection() {
@@ -290,18 +292,20 @@ type refusedProp struct {
 // property appends one property with its value; false: there is none, and nothing was appended.
 func (m *multistatus) property(c *propContext, w *wanted) (ok bool, err error) {
 	mark := len(m.buf)
+	if w.data == nil && (w.live == nil || w.live.stored) {
+		if v, ok := deadValue(c.dead(), w.name); ok && w.name.Space != nsOwn {
+			m.buf = appendDead(m.buf, w.open, w.end, v)
+			return true, nil
+		} else if w.live == nil {
+			return false, nil
+		}
+	}
 	m.buf = append(append(m.buf, w.open...), '>')
 	switch {
 	case w.data != nil:
 		ok, err = m.body(c, w)
-	case w.live != nil:
-		m.buf, ok, err = w.live.write(c, m.buf)
 	default:
-		var v string
-		if v, ok = property(c.dead(), w.name); ok {
-			m.buf = appendFragment(m.buf, v)
-		}
-		ok = ok && w.name.Space != nsOwn
+		m.buf, ok, err = w.live.write(c, m.buf)
 	}
 	if err != nil || !ok {
 		m.buf = m.buf[:mark]
@@ -334,8 +338,8 @@ func (m *multistatus) body(c *propContext, w *wanted) (bool, error) {
 func (m *multistatus) everything(c *propContext, s *selection) error {
 	for i := range liveProps {
 		l := &liveProps[i]
-		if !l.all && !s.names {
-			continue
+		if !l.all && !s.names || l.stored && l.all && has(c.dead(), l.name) {
+			continue // those that are stored follow below
 		}
 		open, end := tags(l.name)
 		mark := len(m.buf)
@@ -357,17 +361,15 @@ func (m *multistatus) everything(c *propContext, s *selection) error {
 	}
 	for _, p := range c.dead() {
 		n := unclark(p.Name)
-		if liveByName[n] != nil || n.Space == nsOwn {
+		if l := liveByName[n]; l != nil && (!l.stored || !l.all) || n.Space == nsOwn {
 			continue
 		}
 		open, end := tags(n)
-		m.buf = append(m.buf, open...)
 		if s.names {
-			m.buf = append(m.buf, "/>"...)
+			m.buf = append(append(m.buf, open...), "/>"...)
 			continue
 		}
-		m.buf = append(m.buf, '>')
-		m.buf = append(appendFragment(m.buf, p.Value), end...)
+		m.buf = appendDead(m.buf, open, end, p.Value)
 	}
 	return nil
 }

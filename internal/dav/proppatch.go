@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"holdfast"
+	"holdfast/internal/ical"
 	"holdfast/internal/ledger"
 )
 
@@ -78,6 +79,7 @@ func (refusedChanges) Unwrap() error { return holdfast.ErrDenied }
 // parseUpdate reads set and remove instructions in their order.
 func parseUpdate(n *node) ([]propChange, error) {
 	var changes []propChange
+	around := langWithin(n, "")
 	for _, e := range n.elements() {
 		remove := e.name == davName("remove")
 		if !remove && e.name != davName("set") {
@@ -90,7 +92,8 @@ func parseUpdate(n *node) ([]propChange, error) {
 		for _, p := range prop.elements() {
 			c := propChange{name: p.name, remove: remove}
 			if !remove {
-				c.value = string(appendNodes(nil, p.kids, ""))
+				c.value = storedValue(p, langWithin(prop, langWithin(e, around)))
+				c.fault = unusable(p)
 			}
 			changes = append(changes, c)
 		}
@@ -98,11 +101,28 @@ func parseUpdate(n *node) ([]propChange, error) {
 	return changes, nil
 }
 
+// unusable refuses a time zone that is none (RFC 4791, 5.2.2; RFC 7809, 5.2).
+func unusable(p *node) *fault {
+	switch p.name {
+	case calName("calendar-timezone"):
+		if !ical.HasZone([]byte(p.content())) {
+			return &fault{status: http.StatusForbidden, condition: calName("valid-calendar-data")}
+		}
+	case calName("calendar-timezone-id"):
+		if _, err := ical.LoadZone(trimmed(p)); err != nil {
+			return &fault{status: http.StatusForbidden, condition: calName("valid-timezone")}
+		}
+	}
+	return nil
+}
+
 // patch applies changes to the properties of t, or refuses them all.
 func patch(tx *ledger.Tx, t *target, changes []propChange) error {
 	modified, rest, bad := setTimes(t, changes)
 	for i := range changes {
-		if c := &changes[i]; t.isVirtual() || protected(c.name) && !c.allowed && c.fault == nil {
+		if c := &changes[i]; c.fault != nil {
+			bad = true
+		} else if t.isVirtual() || protected(c.name) && !c.allowed {
 			c.fault = &fault{status: http.StatusForbidden, condition: davName("cannot-modify-protected-property")}
 			bad = true
 		}
@@ -185,6 +205,9 @@ func equalProps(a, b []holdfast.Property) bool {
 
 // sendPatched answers with the outcome of each property; 424 for those that others took down with them.
 func sendPatched(q *request, segs []string, collection bool, changes []propChange) error {
+	if q.minimal() && !refusedAny(changes) {
+		return q.done(http.StatusOK) // RFC 8144, 2.3: nothing to tell
+	}
 	m := q.multistatus()
 	defer m.release()
 	m.buf = append(m.buf, "<D:response>"...)
@@ -192,6 +215,15 @@ func sendPatched(q *request, segs []string, collection bool, changes []propChang
 	m.propstats(changes)
 	m.buf = append(m.buf, "</D:response>\n"...)
 	return m.end(http.StatusMultiStatus)
+}
+
+func refusedAny(changes []propChange) bool {
+	for i := range changes {
+		if changes[i].fault != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // propstats groups changes by their outcome.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/ical"
 	"holdfast/internal/kind"
 	"holdfast/internal/ledger"
 )
@@ -60,6 +61,7 @@ var liveProps = []live{
 	{name: davName("group-membership"), write: onPrincipal(constant(""))},
 	{name: davName("group-member-set"), write: onPrincipal(constant(""))},
 	{name: davName("owner"), write: writePrincipalHref},
+	{name: davName("add-member"), write: writeAddMember},
 	{name: davName("current-user-privilege-set"), write: writePrivileges},
 	{name: davName("supported-privilege-set"), write: constant(supportedPrivileges)},
 	{name: davName("acl"), write: writeACL},
@@ -74,8 +76,12 @@ var liveProps = []live{
 	{name: calName("calendar-user-type"), write: onPrincipal(constant("INDIVIDUAL"))}, // RFC 6638, 2.4.2
 	{name: calName("supported-calendar-component-set"), write: onKind(holdfast.KindCalendar, writeComponentSet)},
 	{name: calName("supported-calendar-data"), write: onKind(holdfast.KindCalendar, constant(`<C:calendar-data content-type="text/calendar" version="2.0"/>`))},
-	{name: calName("supported-collation-set"), write: onKind(holdfast.KindCalendar, constant(`<C:supported-collation>i;ascii-casemap</C:supported-collation><C:supported-collation>i;octet</C:supported-collation>`))},
+	{name: calName("supported-collation-set"), write: onKind(holdfast.KindCalendar, constant(`<C:supported-collation>i;ascii-casemap</C:supported-collation><C:supported-collation>i;octet</C:supported-collation><C:supported-collation>i;unicode-casemap</C:supported-collation>`))},
 	{name: calName("max-resource-size"), write: onKind(holdfast.KindCalendar, writeMaxSize)},
+	{name: calName("min-date-time"), write: onKind(holdfast.KindCalendar, constant("00010101T000000Z"))},
+	{name: calName("max-date-time"), write: onKind(holdfast.KindCalendar, constant("99991231T235959Z"))}, // iCalendar has no later one
+	{name: calName("max-instances"), write: onKind(holdfast.KindCalendar, constant(strconv.Itoa(ical.MaxInstances)))},
+	{name: calName("max-attendees-per-instance"), write: onKind(holdfast.KindCalendar, constant(strconv.Itoa(ical.MaxAttendees)))},
 	{name: cardName("addressbook-home-set"), write: writeHome},
 	{name: cardName("supported-address-data"), write: onKind(holdfast.KindCard, constant(`<CR:address-data-type content-type="text/vcard" version="3.0"/><CR:address-data-type content-type="text/vcard" version="4.0"/>`))},
 	{name: cardName("supported-collation-set"), write: onKind(holdfast.KindCard, constant(`<CR:supported-collation>i;ascii-casemap</CR:supported-collation><CR:supported-collation>i;octet</CR:supported-collation><CR:supported-collation>i;unicode-casemap</CR:supported-collation>`))},
@@ -147,10 +153,8 @@ func writeResourceType(c *propContext, dst []byte) ([]byte, bool, error) {
 	return dst, true, nil
 }
 
+// writeDisplayName names what nobody gave a name.
 func writeDisplayName(c *propContext, dst []byte) ([]byte, bool, error) {
-	if v, ok := property(c.dead(), davName("displayname")); ok {
-		return appendFragment(dst, v), true, nil
-	}
 	if c.t.place == placePrincipal || c.t.isHome() {
 		return appendText(dst, c.q.who.Name), true, nil
 	}

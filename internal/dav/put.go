@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"strings"
 
 	"holdfast"
+	"holdfast/internal/ical"
 	"holdfast/internal/kind"
 	"holdfast/internal/ledger"
 )
@@ -20,34 +22,40 @@ import (
 // A view comes first: a closed fence answers before a byte of the body is read, and the kind of the
 // collection says what the body must be. What can be refused is refused there, before the update.
 func put(q *request) error {
+	w, err := q.putObject()
+	if err != nil {
+		return q.unmatched(err)
+	}
+	return q.stored(w.created)
+}
+
+// putObject stores the body of the request at its path.
+func (q *request) putObject() (*putWork, error) {
 	cond, err := parseConditions(q.Header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkPutHeader(q.Request); err != nil {
-		return err
+		return nil, err
 	}
 	sent, err := parseFileHeaders(q.Header)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parent, err := q.putParent()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w, err := q.receive(parent, sent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w.cond = cond
 	if err := w.store(); err != nil {
-		return err
+		return nil, err
 	}
 	w.answerHeaders()
-	if w.created {
-		return q.done(http.StatusCreated)
-	}
-	return q.done(http.StatusNoContent)
+	return w, nil
 }
 
 // putParent returns the collection that a body goes to, or why none can.
@@ -302,13 +310,21 @@ func checkObject(parent *ledger.Collection, contentType string, b []byte) (kind.
 		}
 		return x, refuse(http.StatusForbidden, calName("valid-calendar-data"), "not an iCalendar object")
 	}
+	if x.First != math.MinInt64 && x.First < ical.MinTime-2*24*3600 { // bounds are wider than the object
+		return x, refuse(http.StatusForbidden, calName("min-date-time"), "a time before year 1")
+	}
 	return x, checkComponent(parent, b)
 }
 
 // checkComponent is RFC 4791, 4.1 and 5.3.2.1: one component type, one that the collection takes.
 func checkComponent(parent *ledger.Collection, b []byte) error {
 	name, err := kind.Component(b)
-	if err != nil {
+	switch {
+	case errors.Is(err, ical.ErrTooMany):
+		return refuse(http.StatusForbidden, calName("max-instances"), "too many instances") // RFC 4791, 5.3.2.1
+	case errors.Is(err, ical.ErrTooManyAttendees):
+		return refuse(http.StatusForbidden, calName("max-attendees-per-instance"), "too many attendees")
+	case err != nil:
 		return refuse(http.StatusForbidden, calName("valid-calendar-object-resource"), "not one calendar component type")
 	}
 	for _, c := range componentSet(parent) {

@@ -111,21 +111,7 @@ func appendNodes(dst []byte, nodes []node, space string) []byte {
 			dst = append(dst, ` xmlns="`...)
 			dst = append(appendAttr(dst, n.name.Space), '"')
 		}
-		for j, a := range n.attrs {
-			dst = append(dst, ' ')
-			switch a.Name.Space {
-			case "":
-			case nsXML:
-				dst = append(dst, "xml:"...)
-			default:
-				prefix := "n" + string(rune('a'+j%26)) + strings.Repeat("_", j/26)
-				dst = append(dst, "xmlns:"+prefix+`="`...)
-				dst = append(appendAttr(dst, a.Name.Space), `" `+prefix+":"...)
-			}
-			dst = append(dst, a.Name.Local...)
-			dst = append(dst, `="`...)
-			dst = append(appendAttr(dst, a.Value), '"')
-		}
+		dst = appendAttrs(dst, n.attrs)
 		if len(n.kids) == 0 {
 			dst = append(dst, "/>"...)
 			continue
@@ -135,6 +121,26 @@ func appendNodes(dst []byte, nodes []node, space string) []byte {
 		dst = append(dst, "</"...)
 		dst = append(dst, n.name.Local...)
 		dst = append(dst, '>')
+	}
+	return dst
+}
+
+// appendAttrs writes attributes that declare their namespaces themselves.
+func appendAttrs(dst []byte, attrs []xml.Attr) []byte {
+	for j, a := range attrs {
+		dst = append(dst, ' ')
+		switch a.Name.Space {
+		case "":
+		case nsXML:
+			dst = append(dst, "xml:"...)
+		default:
+			prefix := "n" + string(rune('a'+j%26)) + strings.Repeat("_", j/26)
+			dst = append(dst, "xmlns:"+prefix+`="`...)
+			dst = append(appendAttr(dst, a.Name.Space), `" `+prefix+":"...)
+		}
+		dst = append(dst, a.Name.Local...)
+		dst = append(dst, `="`...)
+		dst = append(appendAttr(dst, a.Value), '"')
 	}
 	return dst
 }

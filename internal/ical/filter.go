@@ -170,10 +170,7 @@ func checkText(t *TextMatch) error {
 	if t == nil {
 		return nil
 	}
-	if t.Type != "" && t.Type != contentline.Contains { // RFC 4791 knows no match-type
-		return fmt.Errorf("match type %q: %w", t.Type, ErrUnsupportedFilter)
-	}
-	return t.Check(contentline.ASCIICasemap, contentline.Octet)
+	return t.Check(contentline.ASCIICasemap, contentline.Octet, contentline.UnicodeCasemap) // match-type is RFC 6352's, and harmless
 }
 
 // Window returns a range that every object matching the filter overlaps by its Bounds: one with

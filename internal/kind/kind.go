@@ -136,7 +136,8 @@ func parseAny([]byte) (Index, error) { return unbounded, nil }
 
 // Component returns the component of a calendar object: "VEVENT", "VTODO", "VJOURNAL" or another.
 // The error wraps holdfast.ErrInvalid: the body cannot be framed, has no component, or has several
-// types (RFC 4791, 4.1). Parse accepts the latter two; a server refuses them at the door.
+// types (RFC 4791, 4.1); or it is ical.Object.CheckLimits'. Parse accepts all but the first; a server refuses
+// them at the door.
 func Component(body []byte) (string, error) {
 	o, err := ical.Parse(body)
 	if err != nil {
@@ -149,5 +150,5 @@ func Component(body []byte) (string, error) {
 	if name == "" {
 		return "", fmt.Errorf("calendar object without a component: %w", holdfast.ErrInvalid)
 	}
-	return name, nil
+	return name, o.CheckLimits()
 }
