@@ -1,5 +1,5 @@
 // Package clients holds the tests that drive the built program from outside: stock clients that know
-// nothing of Holdfast (vdirsyncer, khal, khard, todoman, calcurse, cadaver, rclone, davfs2, litmus,
+// nothing of Holdfast (vdirsyncer, khal, khard, todoman, calcurse, syncevolution, cadaver, rclone, davfs2, litmus,
 // curl), and the faults a server meets: kill -9, a store that is deleted under it, a mirror that goes
 // away, a full disk, power cuts and failing syncs on file systems of the real kernel, a second server on
 // the same mirror, a clock that jumps. Each test asserts what the other device sees, not what a program printed.

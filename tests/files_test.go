@@ -53,16 +53,7 @@ func TestCadaver(t *testing.T) {
 func TestRclone(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	device := func() *program {
-		p := newProgram(t)
-		hidden := strings.TrimSpace(p.run("", "rclone", "obscure", s.passwords["alice"]))
-		p.write("rclone.conf", fmt.Sprintf("[hf]\ntype = webdav\nvendor = other\nurl = http://%s/dav/alice/Files\nuser = alice\npass = %s\n", s.addr, hidden))
-		return p
-	}
-	rclone := func(p *program, args ...string) {
-		p.run("", append([]string{"rclone", "--config", p.path("rclone.conf"), "--retries", "1"}, args...)...)
-	}
-	a, b := device(), device()
+	a, b := newRclone(t, s), newRclone(t, s)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 300_000) // 4.8 MB: a blob
 	a.write("tree/big.bin", string(big))
 	a.write("tree/deep/er/odd name + 100% å.txt", "odd")
@@ -70,16 +61,16 @@ func TestRclone(t *testing.T) {
 	for i := range 40 {
 		a.write(fmt.Sprintf("tree/many/%d.txt", i), fmt.Sprint("file ", i))
 	}
-	rclone(a, "copy", a.path("tree"), "hf:tree")
-	rclone(a, "check", "--download", a.path("tree"), "hf:tree")
+	a.rclone("copy", a.path("tree"), "hf:tree")
+	a.rclone("check", "--download", a.path("tree"), "hf:tree")
 
 	if err := os.Remove(a.path("tree/many/7.txt")); err != nil {
 		t.Fatal(err)
 	}
 	a.write("tree/many/8.txt", "changed and longer than before")
 	a.write("tree/new.txt", "new")
-	rclone(a, "sync", a.path("tree"), "hf:tree")
-	rclone(b, "sync", "hf:tree", b.path("tree"))
+	a.rclone("sync", a.path("tree"), "hf:tree")
+	b.rclone("sync", "hf:tree", b.path("tree"))
 	want, got := readTree(t, a.path("tree")), readTree(t, b.path("tree"))
 	if len(got) != len(want) {
 		t.Errorf("the other device has %d files, want %d", len(got), len(want))
@@ -89,8 +80,8 @@ func TestRclone(t *testing.T) {
 			t.Errorf("%s on the other device: %d bytes %.60q, want %d bytes %.60q", name, len(got[name]), got[name], len(body), body)
 		}
 	}
-	rclone(b, "check", "--download", b.path("tree"), "hf:tree")
-	rclone(b, "purge", "hf:tree")
+	b.rclone("check", "--download", b.path("tree"), "hf:tree")
+	b.rclone("purge", "hf:tree")
 	s.client("alice").must(t, []int{404}, "GET", "/dav/alice/Files/tree/new.txt", nil)
 }
 

@@ -243,39 +243,20 @@ func TestKhal(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	a, b := newPhone(t, s, ""), newPhone(t, s, "")
-	khal := func(p *phone, args ...string) string {
-		p.write("khal.conf", fmt.Sprintf(`[calendars]
-[[calendar]]
-path = %s
-[locale]
-timeformat = %%H:%%M
-dateformat = %%Y-%%m-%%d
-longdateformat = %%Y-%%m-%%d
-datetimeformat = %%Y-%%m-%%d %%H:%%M
-longdatetimeformat = %%Y-%%m-%%d %%H:%%M
-local_timezone = UTC
-default_timezone = UTC
-[default]
-default_calendar = calendar
-[sqlite]
-path = %s
-`, p.path("cal/calendar"), p.path("khal.db")))
-		return p.run("", append([]string{"khal", "--config", p.path("khal.conf")}, args...)...)
-	}
-	khal(a, "new", "-a", "calendar", "2026-12-01", "10:00", "11:00", "Dentist Müller")
-	khal(a, "new", "-a", "calendar", "--repeat", "weekly", "--until", "2027-01-31", "2026-12-02", "18:00", "19:00", "Choir")
+	a.khal("", "new", "-a", "calendar", "2026-12-01", "10:00", "11:00", "Dentist Müller")
+	a.khal("", "new", "-a", "calendar", "--repeat", "weekly", "--until", "2027-01-31", "2026-12-02", "18:00", "19:00", "Choir")
 	a.sync()
 	b.sync()
-	if out := khal(b, "list", "2026-12-01", "1d"); !strings.Contains(out, "10:00-11:00 Dentist Müller") {
+	if out := b.khal("", "list", "2026-12-01", "1d"); !strings.Contains(out, "10:00-11:00 Dentist Müller") {
 		t.Errorf("khal list on the other device: %q", out)
 	}
-	if out := khal(b, "list", "2026-12-16", "1d"); !strings.Contains(out, "Choir") {
+	if out := b.khal("", "list", "2026-12-16", "1d"); !strings.Contains(out, "Choir") {
 		t.Errorf("the third week of a weekly event is missing on the other device: %q", out)
 	}
-	khal(b, "import", "--batch", b.write("invite.ics", event("invite", "Invited", "20261203")))
+	b.khal("", "import", "--batch", b.write("invite.ics", event("invite", "Invited", "20261203")))
 	b.sync()
 	a.sync()
-	if out := khal(a, "list", "2026-12-03", "1d"); !strings.Contains(out, "Invited") {
+	if out := a.khal("", "list", "2026-12-03", "1d"); !strings.Contains(out, "Invited") {
 		t.Errorf("khal list after an import on the other device: %q", out)
 	}
 }
@@ -285,26 +266,21 @@ func TestKhard(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	a, b := newPhone(t, s, ""), newPhone(t, s, "")
-	khard := func(p *phone, stdin string, args ...string) string {
-		p.write("khard.conf", fmt.Sprintf("[addressbooks]\n[[contacts]]\npath = %s\n[general]\neditor = true\nmerge_editor = true\n",
-			p.path("card/contacts")))
-		return p.run(stdin, append([]string{"khard", "--config", p.path("khard.conf")}, args...)...)
-	}
-	khard(a, "First name: Zoë\nLast name: Quinn\nEmail:\n  home: zoe@example.org\nPhone:\n  cell: \"+49 30 5550100\"\n",
+	a.khard("First name: Zoë\nLast name: Quinn\nEmail:\n  home: zoe@example.org\nPhone:\n  cell: \"+49 30 5550100\"\n",
 		"new", "-a", "contacts")
 	a.sync()
 	b.sync()
-	if out := khard(b, "", "email", "--parsable", "Quinn"); !strings.Contains(out, "zoe@example.org") {
+	if out := b.khard("", "email", "--parsable", "Quinn"); !strings.Contains(out, "zoe@example.org") {
 		t.Errorf("khard email on the other device: %q", out)
 	}
-	if out := khard(b, "", "phone", "--parsable", "Quinn"); !strings.Contains(out, "+49 30 5550100") {
+	if out := b.khard("", "phone", "--parsable", "Quinn"); !strings.Contains(out, "+49 30 5550100") {
 		t.Errorf("khard phone on the other device: %q", out)
 	}
-	khard(b, "", "remove", "--force", "Quinn")
-	khard(b, "First name: Other\nLast name: Person\n", "new", "-a", "contacts")
+	b.khard("", "remove", "--force", "Quinn")
+	b.khard("First name: Other\nLast name: Person\n", "new", "-a", "contacts")
 	b.sync()
 	a.sync()
-	if out := khard(a, "", "list", "--parsable"); strings.Contains(out, "Quinn") || !strings.Contains(out, "Other Person") {
+	if out := a.khard("", "list", "--parsable"); strings.Contains(out, "Quinn") || !strings.Contains(out, "Other Person") {
 		t.Errorf("khard list after a remove and a new one on the other device: %q", out)
 	}
 }
@@ -314,29 +290,17 @@ func TestTodoman(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	a, b := newPhone(t, s, ""), newPhone(t, s, "")
-	todo := func(p *phone, args ...string) string {
-		p.write("todoman.py", fmt.Sprintf("path = %q\ndate_format = \"%%Y-%%m-%%d\"\ntime_format = \"%%H:%%M\"\ndefault_list = \"tasks\"\ncache_path = %q\n",
-			p.path("cal", "*"), p.path("todoman.db")))
-		return p.run("", append([]string{"todoman", "--config", p.path("todoman.py")}, args...)...)
-	}
-	todo(a, "new", "--list", "tasks", "Buy milk")
-	todo(a, "new", "--list", "tasks", "--due", "2026-12-24", "Wrap presents")
+	a.todo("new", "--list", "tasks", "Buy milk")
+	a.todo("new", "--list", "tasks", "--due", "2026-12-24", "Wrap presents")
 	a.sync()
 	b.sync()
-	if out := todo(b, "list"); !strings.Contains(out, "Buy milk") || !strings.Contains(out, "Wrap presents") {
+	if out := b.todo("list"); !strings.Contains(out, "Buy milk") || !strings.Contains(out, "Wrap presents") {
 		t.Fatalf("todoman list on the other device: %q", out)
 	}
-	id := ""
-	for _, line := range strings.Split(todo(b, "--porcelain", "list"), "},") {
-		if strings.Contains(line, "Buy milk") {
-			_, rest, _ := strings.Cut(line, `"id": `)
-			id, _, _ = strings.Cut(rest, ",")
-		}
-	}
-	todo(b, "done", strings.TrimSpace(id))
+	b.todo("done", b.taskID("Buy milk"))
 	b.sync()
 	a.sync()
-	if out := todo(a, "list"); strings.Contains(out, "Buy milk") || !strings.Contains(out, "Wrap presents") {
+	if out := a.todo("list"); strings.Contains(out, "Buy milk") || !strings.Contains(out, "Wrap presents") {
 		t.Errorf("todoman list after one was done on the other device: %q", out)
 	}
 	if got := a.content(a.find("cal/tasks", "Buy milk")); !strings.Contains(got, "STATUS:COMPLETED") {
@@ -348,46 +312,16 @@ func TestTodoman(t *testing.T) {
 func TestCalcurse(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	device := func() *program {
-		p := newProgram(t)
-		p.write("calcurse/caldav/config", fmt.Sprintf(`[General]
-Binary = calcurse
-Hostname = %s
-Path = /dav/alice/calendar/
-AuthMethod = basic
-HTTPS = No
-InsecureSSL = No
-DryRun = No
-SyncFilter = cal
-Verbose = Yes
-[Auth]
-Username = alice
-Password = %s
-`, s.addr, s.passwords["alice"]))
-		p.write("calcurse/data/apts", "")
-		p.write("calcurse/data/todo", "")
-		p.write("calcurse/data/conf", "")
-		return p
-	}
-	sync := func(p *program, args ...string) {
-		p.run("", append([]string{
-			"/usr/bin/python3", "/usr/bin/calcurse-caldav", "--config", p.path("calcurse/caldav/config"),
-			"--datadir", p.path("calcurse/data"), "--syncdb", p.path("calcurse/sync.db"), "--lockfile", p.path("calcurse/lock"),
-		}, args...)...)
-	}
-	query := func(p *program, day string) string {
-		return p.run("", "calcurse", "--datadir", p.path("calcurse/data"), "-Q", "--from", day, "--days", "1")
-	}
-	a, b := device(), device()
+	a, b := newCalcurse(t, s), newCalcurse(t, s)
 	a.run("", "calcurse", "--datadir", a.path("calcurse/data"), "-i", a.write("e.ics", event("calcurse", "From calcurse", "20261201")))
-	sync(a, "--init", "keep-local")
-	sync(b, "--init", "keep-remote")
-	if out := query(b, "12/01/2026"); !strings.Contains(out, "From calcurse") {
+	a.sync("--init", "keep-local")
+	b.sync("--init", "keep-remote")
+	if out := b.day("12/01/2026"); !strings.Contains(out, "From calcurse") {
 		t.Fatalf("calcurse on the other device: %q", out)
 	}
 	s.client("alice").put(t, "/dav/alice/calendar/web.ics", event("web", "From elsewhere", "20261202"))
-	sync(a)
-	if out := query(a, "12/02/2026"); !strings.Contains(out, "From elsewhere") {
+	a.sync()
+	if out := a.day("12/02/2026"); !strings.Contains(out, "From elsewhere") {
 		t.Errorf("calcurse after a change elsewhere: %q", out)
 	}
 }
