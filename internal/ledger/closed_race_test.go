@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +40,47 @@ func TestDamagedRowsStayClosed(t *testing.T) {
 		until(t, "the account is proven", func() bool { return r.closedBy(person) == "" })
 		r.verify()
 	}
+}
+
+// An account whose rows are damaged is closed over a kill, and until the scrub has proven it: no start reads all rows.
+func TestDamagedRowsStayClosedOverRestart(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	closed := 0
+	r := newRig(t, func(c *Config) {
+		c.Notify = func(e Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Kind == EventAccount && e.Bad && e.Account == person {
+				closed++
+			}
+		}
+	})
+	r.mustPut("a", "1")
+	r.scrub.mu.Lock() // it does nothing meanwhile
+	r.closeFor(person, fence.Unmended)
+	must(t, r.keepDamaged(person))
+	image := r.snapshot() // as a kill leaves it
+	r.scrub.mu.Unlock()
+	r.close(r.Ledger)
+	r.rollBack(image)
+	look := r.look(r.cfg)
+	if got := look.closures()[person].Code; got != fence.Mending {
+		t.Errorf("to a command that only reads the account is closed by %q, want %q", got, fence.Mending)
+	}
+	r.close(look)
+	closed = 0
+	r.open()
+	mu.Lock()
+	if closed == 0 {
+		t.Error("the account was open after the start")
+	}
+	mu.Unlock()
+	until(t, "the account is proven, and DIR/heads has forgotten it", func() bool {
+		hf, err := readHeadFile(r.cfg.withDefaults())
+		return r.closedBy(person) == "" && err == nil && len(hf.Damaged) == 0
+	})
+	r.verify()
 }
 
 // A device proves a loss while rows of its account are being repaired: the repair does not open the account.

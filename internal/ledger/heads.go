@@ -23,16 +23,17 @@ const headsEvery = 2 * time.Second
 
 // headFile is DIR/heads (docs/formats/heads.md): a witness beside store and mirrors.
 type headFile struct {
-	Format   string          `json:"format"`
-	Server   string          `json:"server"`
-	Instance string          `json:"instance"` // names this data directory in the mirrors' claims
-	Term     string          `json:"term,omitempty"`
-	Written  time.Time       `json:"written"`
-	Heads    []headFileEntry `json:"heads"`
-	Tokens   []headFileEntry `json:"tokens,omitempty"`  // sync tokens that proved a loss
-	Doubted  []string        `json:"doubted,omitempty"` // mirrors that gave what is false, and were not refilled yet
-	Members  []member        `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
-	Sum      string          `json:"sum"`               // see encode
+	Format   string               `json:"format"`
+	Server   string               `json:"server"`
+	Instance string               `json:"instance"` // names this data directory in the mirrors' claims
+	Term     string               `json:"term,omitempty"`
+	Written  time.Time            `json:"written"`
+	Heads    []headFileEntry      `json:"heads"`
+	Tokens   []headFileEntry      `json:"tokens,omitempty"`  // sync tokens that proved a loss
+	Doubted  []string             `json:"doubted,omitempty"` // mirrors that gave what is false, and were not refilled yet
+	Damaged  []holdfast.AccountID `json:"damaged,omitempty"` // accounts whose rows in the store are damaged and not repaired yet
+	Members  []member             `json:"members,omitempty"` // the mirrors that count; none: not yet known, all that are configured
+	Sum      string               `json:"sum"`               // see encode
 }
 
 type headFileEntry struct {
@@ -203,7 +204,7 @@ func (l *Ledger) writeHeads(ctx context.Context) error {
 	for _, w := range l.tokens {
 		f.Tokens = append(f.Tokens, headFileEntry{w.Account, w.Epoch, w.Seq, hex.EncodeToString(w.Prefix), w.Found, w.Device})
 	}
-	f.Doubted = slices.Sorted(maps.Keys(l.doubted))
+	f.Doubted, f.Damaged = slices.Sorted(maps.Keys(l.doubted)), l.damagedRows()
 	l.headsDue = false
 	shut := len(l.shut) > 0
 	mirrors, positions := l.mirrors, slices.Clone(l.positions)
@@ -242,6 +243,35 @@ func (l *Ledger) keepDoubt(name string) error {
 		return err
 	}
 	f.Doubted = doubted
+	return l.replaceHeadFile(f, false)
+}
+
+// damagedRows returns the accounts whose rows are damaged, by number; the caller holds the lock.
+func (l *Ledger) damagedRows() []holdfast.AccountID {
+	all := maps.Clone(l.damaged)
+	for a, c := range l.shut {
+		if c.ofRows() {
+			all[a] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// keepDamaged writes at once that the rows of an account are damaged: the next process keeps it closed until they were
+// proven or repaired, for no proof reads them.
+func (l *Ledger) keepDamaged(a holdfast.AccountID) error {
+	l.headsMu.Lock()
+	defer l.headsMu.Unlock()
+	f, err := readHeadFile(l.cfg)
+	if err != nil || slices.Contains(f.Damaged, a) {
+		return err
+	}
+	l.mu.RLock()
+	f.Damaged = l.damagedRows()
+	l.mu.RUnlock()
+	if err := l.blobs.home.Check(); err != nil {
+		return err
+	}
 	return l.replaceHeadFile(f, false)
 }
 

@@ -237,6 +237,12 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 			l.scrub.reprove(a)
 		}
 	}()
+	for a := range l.damaged { // as the process before knew; a store that was made anew has none of it
+		if _, known := l.shut[a]; !known {
+			l.shut[a] = closure{Reason: fence.Reason{Code: fence.Mending}}
+		}
+	}
+	clear(l.damaged)
 	for a, c := range l.shut { // no proof reads all rows; the scrub does
 		if _, closed := p.shut[a]; !closed && c.ofRows() && p.report.storeProblem == nil {
 			p.shut[a] = c
@@ -255,7 +261,8 @@ func (l *Ledger) adopt(p *proof, key []byte) {
 	known := l.heads
 	l.heads = make(map[holdfast.AccountID]holdfast.AccountHead, len(s.committed))
 	for a, h := range s.committed {
-		if _, closed := l.shut[a]; closed { // what the store has of it may never have been acknowledged
+		// What the store has of a closed account may never have been acknowledged. Damaged rows say nothing about heads.
+		if c, closed := l.shut[a]; closed && !c.ofRows() {
 			if h, ok := known[a]; ok {
 				l.heads[a] = h
 			}

@@ -157,6 +157,7 @@ type Ledger struct {
 	heads      map[holdfast.AccountID]holdfast.AccountHead // durable heads
 	shut       map[holdfast.AccountID]closure              // accounts whose own fence is closed, and why
 	lost       map[holdfast.AccountID]holdfast.AccountHead // what a witness knows of them
+	damaged    map[holdfast.AccountID]bool                 // accounts whose rows were damaged when the process before ended; until the first session
 	doubted    map[string]bool                             // mirrors that gave what is false and were not refilled since
 	tokens     []fence.Witness                             // sync tokens that proved a loss
 	decisions  map[holdfast.AccountID]*decision            // an operator's, that the next proof carries out
@@ -273,12 +274,15 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 		audiences: map[holdfast.AccountID]*audience{}, doubted: map[string]bool{}, tokens: hf.tokenWitnesses(),
 		takeOver: t, overtake: make(chan struct{}, 1), decisions: map[holdfast.AccountID]*decision{}, foreigners: map[foreignDevice]ForeignStatus{},
 		failing: map[string]error{}, honest: map[string]bool{}, joinWait: map[string]joinWait{}, members: hf.Members, mirrorsAt: slices.Clone(cfg.Mirrors), rules: rules{cfg.Policy, cfg.Copies},
-		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness, granted: map[holdfast.Term]bool{},
+		joinNow: make(chan struct{}, 1), witnessAt: cfg.Witness, granted: map[holdfast.Term]bool{}, damaged: map[holdfast.AccountID]bool{},
 	}
 	l.fault = cfg.hooks.fault
 	cfg.bounds.told = l.tellSlow
 	for _, m := range cfg.Mirrors {
 		l.infoOf(place{MirrorConfig: m})
+	}
+	for _, a := range hf.Damaged {
+		l.damaged[a] = true
 	}
 	for _, name := range hf.Doubted {
 		l.doubted[name] = true

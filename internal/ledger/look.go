@@ -130,6 +130,9 @@ func (p *proof) lookAtHeads(ctx context.Context) (shown map[holdfast.AccountID]h
 	if err := p.judgeWitnesses(ctx); err != nil {
 		return nil, nil, err
 	}
+	for _, a := range p.heads.Damaged {
+		p.close(a, fence.Reason{Code: fence.Mending})
+	}
 	shown, lacks = maps.Clone(p.store), map[string]string{}
 	for i, c := range p.chosen {
 		lack := uint64(0)

@@ -109,6 +109,9 @@ func (s *scrubber) proveAccounts(ctx context.Context, n *notice, p *lap, c *copi
 			continue
 		}
 		s.l.closeFor(a, fence.Mending)
+		if err := s.l.keepDamaged(a); err != nil {
+			return nil, nil, fmt.Errorf("remember that account %d is damaged: %w", a, err)
+		}
 		if !thorough {
 			return nil, nil, errReread
 		}
@@ -174,6 +177,9 @@ func (s *scrubber) giveUp(n *notice, a holdfast.AccountID, err error, doubt bool
 	if s.l.rebuiltLately() {
 		if doubt {
 			s.l.closeFor(a, fence.Unmended)
+			if err := s.l.keepDamaged(a); err != nil {
+				return fmt.Errorf("remember that account %d is damaged: %w", a, err)
+			}
 		}
 		n.found(ScrubDamage{Account: a, Seq: 1, Text: fmt.Sprintf("account %d is damaged in the store and cannot be repaired in place: %v", a, err)})
 		return nil
@@ -197,6 +203,7 @@ func (l *Ledger) closeFor(a holdfast.AccountID, why fence.Code) {
 	}
 	l.shut[a] = closure{Reason: fence.Reason{Code: why}}
 	l.wakeOf(a)
+	l.headsDue = true
 }
 
 // mending reports whether an account waits for its rows to be proven or repaired.
@@ -222,6 +229,7 @@ func (s *scrubber) reopen(whole []holdfast.AccountID) {
 		if c, shut := s.l.shut[a]; shut && c.ofRows() && !suspects[a] {
 			delete(s.l.shut, a)
 			s.l.wakeOf(a)
+			s.l.headsDue = true // DIR/heads forgets it, if not before a crash then after the next lap
 		}
 	}
 }
