@@ -255,6 +255,7 @@ type fenceBranches struct {
 	dataFlag
 	jsonFlag
 	Account string `arg:"" optional:"" help:"Name or number of an account; without it all."`
+	Logs    bool   `help:"Read the logs of all mirrors first, whole, for what no branch has yet."`
 	Export  string `placeholder:"BRANCH" help:"Write what this branch has as plain files."`
 	To      string `placeholder:"DIR" help:"Where to: a directory that is missing or empty."`
 }
@@ -265,7 +266,11 @@ func (fenceBranches) Help() string {
 kept in DIR/branches and never deleted. Export writes its contacts, events and files under their own names, in a
 directory for each collection, with a listing of every change.
 
+A server that had lost the mirrors to another one may have written to its log once more. Nobody was ever told of that, and
+it lies in the old log only ("holdfast mirror check" counts it). --logs reads all logs and keeps it as branches, too.
+
   holdfast fence branches --data /srv/holdfast
+  holdfast fence branches --logs --data /srv/holdfast
   holdfast fence branches alice --data /srv/holdfast
   holdfast fence branches --export BRANCH --to ./branch --data /srv/holdfast`
 }
@@ -279,7 +284,7 @@ func (c *fenceBranches) Run(s *streams) error {
 		return c.export(s)
 	}
 	var all []ledger.Branch
-	if err := c.call(s, "fence/branches", server.FenceRequest{Account: c.Account}, &all); err != nil {
+	if err := c.call(s, "fence/branches", server.FenceRequest{Account: c.Account, Logs: c.Logs}, &all); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -395,7 +395,7 @@ func printReport(w io.Writer, r *mirror.Report) {
 	fmt.Fprintf(w, "Changes  %d of %s%s\n", r.Changes, plural(len(r.Heads), "account", "accounts"), chains)
 	fmt.Fprintf(w, "Bodies   %s%s\n", plural(r.Blobs, "large body", "large bodies"), hashes)
 	if r.Orphans > 0 {
-		fmt.Fprintf(w, "Branch   %s that were never acknowledged and that a later server did not continue\n", plural(r.Orphans, "change", "changes"))
+		fmt.Fprintf(w, "Branch   %s that were never acknowledged and that a later server did not continue; to see them: holdfast fence branches --logs\n", plural(r.Orphans, "change", "changes"))
 	}
 	for _, d := range r.Damage {
 		if d.Kind == mirror.Torn {

@@ -187,6 +187,54 @@ func TestHighestTermWins(t *testing.T) {
 	r.verify()
 }
 
+// What a server wrote into its log after another one had claimed the mirror lies there alone when that server never comes
+// back. The logs are read for it on demand, and it is a branch like any other.
+func TestFindBranches(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.mustPut("a", "1")
+	copied := r.cfg
+	copied.Dir = filepath.Join(t.TempDir(), "copy")
+	r.close(r.Ledger)
+	must(t, os.CopyFS(copied.Dir, os.DirFS(r.cfg.Dir)))
+	r.open()
+	second := &rig{t: t, cfg: copied, cards: r.cards, acked: map[string]string{"a": "1"}}
+	var once sync.Once
+	r.fault = func(step string) error {
+		if step == "before append" {
+			once.Do(func() { second.open(); second.mustPut("c", "2") })
+		}
+		return nil
+	}
+	if err := r.put("x", "never acknowledged"); err == nil {
+		t.Fatal("the frozen server acknowledged")
+	}
+	r.close(r.Ledger)
+	second.verify()
+	branches, err := second.Branches(t.Context())
+	if err != nil || len(branches) != 0 {
+		t.Fatalf("branches before: %+v, %v", branches, err)
+	}
+	for range 2 { // the second time it is there already
+		if loose, err := second.FindBranches(t.Context()); err != nil || loose != 0 {
+			t.Fatalf("find branches: %d, %v", loose, err)
+		}
+		branches, err = second.Branches(t.Context())
+		if err != nil || len(branches) != 1 || branches[0].Account != person || branches[0].From != branches[0].To || branches[0].Source != "an old log of mirror disk2" {
+			t.Fatalf("branches: %+v, %v", branches, err)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if n, err := second.ExportBranch(t.Context(), branches[0].Name, out); err != nil || n != 1 {
+		t.Errorf("export: %d, %v", n, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(out, "contacts", "x")); err != nil || string(b) != "never acknowledged" {
+		t.Errorf("exported %q, %v", b, err)
+	}
+	second.mustPut("d", "1")
+	second.verify()
+}
+
 // A history that went on after the operator's decision wins by itself against the one that was given up.
 func TestHigherEpochWins(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"holdfast"
@@ -15,7 +16,8 @@ type (
 	// FenceRequest names an account, by name or by number.
 	FenceRequest struct {
 		Account string `json:"account,omitempty"`
-		All     bool   `json:"all,omitempty"` // every account that is closed
+		All     bool   `json:"all,omitempty"`  // every account that is closed
+		Logs    bool   `json:"logs,omitempty"` // fence/branches: read the mirrors' logs for branches first
 	}
 	// FenceLoss is what is known to be lost of one account.
 	FenceLoss struct {
@@ -200,21 +202,28 @@ func (d *Dir) fenceStatus(ctx context.Context) (FenceStatus, error) {
 	return s, err
 }
 
-// branches lists the branches of one account, or all.
+// branches lists the branches of one account, or all; what the logs of the mirrors have and no branch may be found first.
 func (d *Dir) branches(ctx context.Context, in FenceRequest) ([]ledger.Branch, error) {
+	loose := 0
+	var err error
+	if in.Logs {
+		if loose, err = d.Ledger.FindBranches(ctx); err != nil {
+			return nil, err
+		}
+	}
 	all, err := d.Ledger.Branches(ctx)
-	if err != nil || in.Account == "" {
-		return all, err
+	if err != nil {
+		return nil, err
+	}
+	if loose > 0 {
+		all = append(all, ledger.Branch{Name: "in the logs of mirrors", Damage: fmt.Sprintf("%d changes that follow nothing the store has; holdfast mirror cat shows them as far as they can be read", loose)})
+	}
+	if in.Account == "" {
+		return all, nil
 	}
 	a, err := accountOf(d.accountNames(ctx), in.Account)
 	if err != nil {
 		return nil, err
 	}
-	out := []ledger.Branch{}
-	for _, b := range all {
-		if b.Account == a || b.Damage != "" {
-			out = append(out, b)
-		}
-	}
-	return out, nil
+	return slices.DeleteFunc(all, func(b ledger.Branch) bool { return b.Account != a && b.Damage == "" }), nil
 }
