@@ -55,15 +55,25 @@ func walk(t *testing.T, etag string) []walked {
 		"free-busy-query":      `<C:time-range start="20270101T000000Z" end="20280101T000000Z"/>`,
 		"addressbook-multiget": `<D:prop><D:getetag/></D:prop><D:href>/dav/anna/contacts/1.vcf</D:href>`,
 		"addressbook-query":    `<D:prop><D:getetag/></D:prop><CR:filter/>`,
+
+		"expand-property":               `<D:property name="owner"/>`,
+		"principal-property-search":     `<D:property-search><D:prop><D:displayname/></D:prop><D:match>a</D:match></D:property-search><D:prop><D:displayname/></D:prop>`,
+		"principal-search-property-set": ``,
+		"principal-match":               `<D:self/>`,
+		"acl-principal-prop-set":        `<D:prop><D:displayname/></D:prop>`,
 	}
 	for _, r := range reports {
 		target := cal
 		if r.name.Space == nsCard {
 			target = "/dav/anna/contacts/"
 		}
+		depth := "1"
+		if r.name.Space == nsDAV && r.depth == "0" {
+			depth = "0" // RFC 3744, 9 wants no other
+		}
 		open, end := tags(r.name)
 		body := open + declared + ">" + queries[r.name.Local] + end
-		out = append(out, walked{name: "REPORT " + r.name.Local, method: "REPORT", target: target, body: body, headers: []string{"Depth: 1"}})
+		out = append(out, walked{name: "REPORT " + r.name.Local, method: "REPORT", target: target, body: body, headers: []string{"Depth: " + depth}})
 	}
 	return out
 }

@@ -55,6 +55,7 @@ func (q *request) putObject() (*putWork, error) {
 		return nil, err
 	}
 	w.answerHeaders()
+	q.tell(w.body.Hash)
 	return w, nil
 }
 
@@ -253,6 +254,9 @@ func (w *putWork) unmet(tx *ledger.Tx, t *target, refused error) error {
 		before.place, before.res = placeResource, r
 	case !errors.Is(err, holdfast.ErrNotFound):
 		return fmt.Errorf("version before: %w", err)
+	}
+	if w.cond.noneMatch != nil && w.q.wasTold(w.body.Hash) {
+		return refused // RFC 9110, 13.1.2: the answer was not lost
 	}
 	if w.cond.check(before.state(), w.q.stateOf(tx)) == nil {
 		return nil // DESIGN.md 3, "Repeats": the answer was lost, the change was not (RFC 9110, 13.1.1)

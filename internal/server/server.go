@@ -197,8 +197,8 @@ func (s *server) newHTTP(ctx context.Context, h http.Handler) *http.Server {
 	base := context.WithoutCancel(ctx) // a request under way may finish after SIGTERM
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		BaseContext: func(net.Listener) context.Context { return base },
-		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base }, ConnContext: dav.ConnContext,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.tls != nil {
 		srv.TLSConfig = s.tls.config
