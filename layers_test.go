@@ -29,7 +29,7 @@ var layers = map[string]int{
 	"internal/upload": 2,
 
 	"internal/ledger": 3,
-	"internal/auth":   4, "internal/push": 4, "internal/alert": 4,
+	"internal/auth":   4, "internal/push": 4, "internal/push/pushtest": 4, "internal/alert": 4,
 	"internal/dav": 5, "internal/web": 5, "internal/restore": 5,
 	"internal/upgrade": 6, "internal/setup": 6,
 	"internal/server": 7, "internal/demo": 7, "internal/bench": 7, "internal/doctor": 7,

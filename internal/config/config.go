@@ -65,13 +65,13 @@ type Config struct {
 
 	LogLevel        slog.Level
 	MaxConnections  int
-	MaxStreams      int           // event streams of one account at once
 	MaxUpload       int64         // bytes of one request body
 	UploadKeep      time.Duration // of the pieces of an upload that nobody goes on with
 	ScrubRate       int64         // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
 
+	Push  // devices are told of changes
 	Watch // metrics, alerts, heartbeat
 }
 
@@ -84,12 +84,12 @@ func Default() *Config {
 		ACMEDirectory:   "https://acme-v02.api.letsencrypt.org/directory",
 		LogLevel:        slog.LevelInfo,
 		MaxConnections:  1024,
-		MaxStreams:      32,
 		MaxUpload:       16 << 30,
 		UploadKeep:      48 * time.Hour,
 		ScrubRate:       4 << 20,
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
+		Push:            defaultPush,
 		Watch:           defaultWatch,
 	}
 }

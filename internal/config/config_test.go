@@ -27,8 +27,9 @@ func full() *Config {
 		Listen: []string{"[::1]:0", "localhost:80", ":443"}, PublicURL: "https://cloud.example.org:8443",
 		TLSCert: "cert.pem", TLSKey: "/k", ACMEDirectory: "https://ca.example.org/dir", ACMEEmail: "a@b",
 		TrustedProxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
-		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxStreams: 9, MaxUpload: 3 << 20, UploadKeep: 90 * time.Hour, ScrubRate: 5 << 20,
+		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxUpload: 3 << 20, UploadKeep: 90 * time.Hour, ScrubRate: 5 << 20,
 		ProgressTimeout: 7 * time.Second, DrainTimeout: 0,
+		Push: Push{PushAllow: []PushAllow{{netip.MustParsePrefix("192.168.1.20/32"), 8080}, {netip.MustParsePrefix("fd00::/8"), 0}}, MaxStreams: 9},
 		Watch: Watch{
 			MetricsTokenFile: "/t", AlertAfter: 0, AlertWebhook: "http://192.0.2.1/x?a=b", AlertWebhookSecret: "s",
 			AlertMailServer: "mail.example.org:25", AlertMailTLS: MailPlain, AlertMailFrom: "a@example.org", AlertMailTo: []string{"b@example.org", "c@example.org"},

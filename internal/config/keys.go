@@ -96,7 +96,7 @@ func wrong(name, v string, err error) error {
 func same(s string) string { return s }
 
 // keys in the order of the file. Never rename one: files in the field hold it.
-var keys = slices.Concat(serverKeys, watchKeys)
+var keys = slices.Concat(serverKeys, pushKeys, watchKeys)
 
 var serverKeys = []key{
 	{
@@ -151,8 +151,6 @@ var serverKeys = []key{
 		func(c *Config) *slog.Level { return &c.LogLevel }, parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) }),
 	value("max_connections", "Connections open at once, 16 to 100000; further ones wait.",
 		func(c *Config) *int { return &c.MaxConnections }, func(v string) (int, error) { return number(v, 16, 100000) }, strconv.Itoa),
-	value("max_streams", "Event streams (docs/events.md) that one account may have open at once, 1 to 10000; for a\nnewer one the oldest ends. Each is a connection.",
-		func(c *Config) *int { return &c.MaxStreams }, func(v string) (int, error) { return number(v, 1, 10000) }, strconv.Itoa),
 	value("max_upload", "Largest body of one request, with KiB, MiB, GiB or TiB; at least 1 MiB.",
 		func(c *Config) *int64 { return &c.MaxUpload }, parseSize, FormatSize),
 	value("upload_keep", "A large file that comes in pieces: how long the pieces are kept when nothing more of it\narrives; 1h to 720h. All pieces of one account together may take twice max_upload.",

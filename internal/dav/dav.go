@@ -12,6 +12,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/ledger"
+	"holdfast/internal/push"
 	"holdfast/internal/upload"
 )
 
@@ -30,6 +31,8 @@ type Config struct {
 	Now       func() time.Time // nil = time.Now; for Last-Modified, never for order
 	Host      string           // of the public URL, which a Destination may name besides the Host of the request; may be empty
 	Domain    string           // of the mail address a principal without one in its name is given; empty = the request's host
+	Origin    string           // scheme and host that clients know this server by; empty: those of each request
+	Push      *push.Push       // nil: nothing can be registered
 	MaxObject int64            // bytes of a card or calendar object; 0 = 10 MiB
 	MaxFile   int64            // bytes of a file; 0 = 64 GiB
 	Uploads   *upload.Area     // where the pieces of large files lie; nil: they are not taken
@@ -86,7 +89,7 @@ const allMethods = "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, MKCOL,
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("DAV", compliance)
+	w.Header().Set("DAV", h.classes())
 	req := &request{Request: r, h: h, w: w}
 	err := req.serve()
 	if err == nil {
@@ -108,6 +111,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.log.Log(r.Context(), level, "request refused", "method", r.Method, "status", f.status, "account", req.who.Account.String(), "err", err)
 	f.write(w, r.Method == http.MethodHead)
+}
+
+// classes is the DAV header.
+func (h *Handler) classes() string {
+	if h.cfg.Push.Key() == "" {
+		return compliance
+	}
+	return compliance + pushClass
 }
 
 // errAnswered says that bytes of an answer are out already: nothing but cutting the connection is left.
@@ -139,6 +150,9 @@ func (q *request) serve() error {
 	}
 	if q.path, err = parsePath(q.URL.EscapedPath()); err != nil {
 		return fmt.Errorf("parse path: %w", err)
+	}
+	if about, ok := q.pushMethod(); ok {
+		return about(q)
 	}
 	if strings.IndexByte(q.RequestURI, '#') >= 0 {
 		return badRequest("a fragment in the request target")
@@ -178,7 +192,12 @@ func (q *request) view(fn func(v *ledger.View) error) error {
 
 // update changes the principal's account. fn must leave alone what the caller reads after an error.
 func (q *request) update(fn func(tx *ledger.Tx) error) error {
-	_, err := q.h.cfg.Ledger.Update(q.Context(), q.who.Account, q.who.Device, fn)
+	var err error
+	if q.Header[dontNotify] == nil {
+		_, err = q.h.cfg.Ledger.Update(q.Context(), q.who.Account, q.who.Device, fn)
+	} else {
+		err = q.mutedUpdate(fn)
+	}
 	if err == nil {
 		q.proven = true
 	}

@@ -43,7 +43,7 @@ type live struct {
 }
 
 // liveProps are all properties the server computes, in the order of an allprop answer.
-var liveProps = []live{
+var liveProps = append([]live{
 	{name: davName("resourcetype"), all: true, write: writeResourceType},
 	{name: davName("displayname"), all: true, stored: true, write: writeDisplayName},
 	{name: davName("getetag"), all: true, write: writeETag},
@@ -86,7 +86,7 @@ var liveProps = []live{
 	{name: cardName("supported-address-data"), write: onKind(holdfast.KindCard, constant(`<CR:address-data-type content-type="text/vcard" version="3.0"/><CR:address-data-type content-type="text/vcard" version="4.0"/>`))},
 	{name: cardName("supported-collation-set"), write: onKind(holdfast.KindCard, constant(`<CR:supported-collation>i;ascii-casemap</CR:supported-collation><CR:supported-collation>i;octet</CR:supported-collation><CR:supported-collation>i;unicode-casemap</CR:supported-collation>`))},
 	{name: cardName("max-resource-size"), write: onKind(holdfast.KindCard, writeMaxSize)},
-}
+}, pushProps...)
 
 var liveByName = func() map[xml.Name]*live {
 	m := make(map[xml.Name]*live, len(liveProps))

@@ -216,17 +216,10 @@ func (p *Policy) check(ap netip.AddrPort) error {
 	if why := notPublic(a); why != "" {
 		return refuse(why)
 	}
-	if own, err := ofThisMachine(a); err != nil || own {
-		return refuse(cmp.Or(errText(err), "an address of this machine"))
+	if OfThisMachine(a) {
+		return refuse("an address of this machine")
 	}
 	return nil
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // special are the networks of the registries of special-purpose addresses (RFC 6890) that are not public,
@@ -283,20 +276,20 @@ func notPublic(a netip.Addr) string {
 	return ""
 }
 
-// ofThisMachine reports whether one of this machine's interfaces has the address.
-func ofThisMachine(a netip.Addr) (bool, error) {
+// OfThisMachine reports whether an address is loopback or one of an interface; if that cannot be found out it is.
+func OfThisMachine(a netip.Addr) bool {
 	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return false, fmt.Errorf("list this machine's addresses: %w", err)
+	if err != nil || a.IsLoopback() {
+		return true
 	}
 	for _, o := range all {
 		if n, ok := o.(*net.IPNet); ok {
 			if own, ok := netip.AddrFromSlice(n.IP); ok && own.Unmap() == a {
-				return true, nil
+				return true
 			}
 		}
 	}
-	return false, nil
+	return false
 }
 
 // Refused reports whether an error says that a target may not be reached, now or ever.

@@ -10,6 +10,7 @@ package push
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,13 @@ type Config struct {
 	Standing func(ctx context.Context, ids []Who) ([]holdfast.Hash, error)
 	Judges   func(collection string) bool
 
+	// WebPush has registrations taken and messages sent, by way of Send, to what CheckURL lets pass.
+	WebPush  bool
+	Server   holdfast.ServerID
+	Contact  string // of the operator, for push services: a URL; may be empty
+	CheckURL func(string) error
+	Send     func(*http.Request) (*http.Response, error)
+
 	Streams   int           // that one account may have open; the oldest ends for a new one
 	Heartbeat time.Duration // between two signs of life on a stream; 0 = 25 s
 	Patience  time.Duration // how long a client may take nothing; 0 = 30 s
@@ -56,6 +64,11 @@ type Push struct {
 	mu      sync.Mutex // guards what follows
 	stopped bool
 	feeds   map[holdfast.AccountID]*feed
+
+	vapid   atomic.Pointer[vapid] // nil until the fence was open once
+	book    book
+	sending chan struct{} // one item for each message on its way
+	counted map[string]*atomic.Int64
 
 	streams atomic.Int64
 	events  atomic.Int64
@@ -75,9 +88,11 @@ func New(ctx context.Context, cfg Config) *Push {
 	if cfg.Patience == 0 {
 		cfg.Patience = 30 * time.Second
 	}
-	p := &Push{cfg: cfg, log: cfg.Log.With("pkg", "push"), feeds: map[holdfast.AccountID]*feed{}}
+	p := &Push{cfg: cfg, log: cfg.Log.With("pkg", "push"), feeds: map[holdfast.AccountID]*feed{}, sending: make(chan struct{}, maxSending)}
+	p.book.subjects = map[holdfast.AccountID]*subject{}
+	p.counted = map[string]*atomic.Int64{"sent": {}, "gone": {}, "failed": {}}
 	p.ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
-	p.work.Go(p.keepStanding)
+	p.work.Go(p.follow)
 	return p
 }
 
@@ -100,11 +115,31 @@ func (p *Push) Stop() {
 
 // Stats are numbers for metrics.
 type Stats struct {
-	Streams int64 // open now
-	Events  int64 // told on streams since the start
+	Streams       int64         // open now
+	Events        int64         // told on streams since the start
+	Registrations int64         // for Web Push
+	Sent          int64         // messages that push services took
+	Gone          int64         // that came back because the subscription is not there any more
+	Failed        int64         // that did not get there; most are tried again
+	Oldest        time.Duration // how long the change that waits longest has waited to be told
 }
 
 // Stats returns them.
 func (p *Push) Stats() Stats {
-	return Stats{Streams: p.streams.Load(), Events: p.events.Load()}
+	s := Stats{
+		Streams: p.streams.Load(), Events: p.events.Load(),
+		Sent: p.counted["sent"].Load(), Gone: p.counted["gone"].Load(), Failed: p.counted["failed"].Load(),
+	}
+	now := p.cfg.Now()
+	for _, j := range p.book.all() {
+		j.mu.Lock()
+		for _, g := range j.regs {
+			s.Registrations++
+			if !g.news.IsZero() && !g.denied {
+				s.Oldest = max(s.Oldest, now.Sub(g.news))
+			}
+		}
+		j.mu.Unlock()
+	}
+	return s
 }

@@ -3,15 +3,23 @@ package server
 import (
 	"context"
 	"net/http"
+	"net/netip"
 
 	"holdfast"
 	"holdfast/internal/auth"
 	"holdfast/internal/dav"
+	"holdfast/internal/dial"
 	"holdfast/internal/push"
 )
 
 // startPush builds what tells devices of changes, and the way in to it.
 func (s *server) startPush(ctx context.Context) {
+	c := s.cfg.Settings
+	policy := dial.Policy{Own: s.listensOn}
+	for _, a := range c.PushAllow {
+		policy.Allow = append(policy.Allow, dial.Allow(a))
+	}
+	s.pushes = dial.New(policy)
 	s.push = push.New(ctx, push.Config{
 		Ledger: s.dir.Ledger, Log: s.cfg.Log, Href: dav.CollectionPath, Token: dav.SyncToken,
 		Standing: func(ctx context.Context, ids []push.Who) ([]holdfast.Hash, error) {
@@ -21,10 +29,31 @@ func (s *server) startPush(ctx context.Context) {
 			}
 			return s.dir.Auth.Standing(ctx, who...)
 		},
-		Judges: auth.Judges, Streams: s.cfg.Settings.MaxStreams, Patience: s.cfg.Settings.ProgressTimeout,
+		Judges: auth.Judges, Streams: c.MaxStreams, Patience: c.ProgressTimeout,
+		WebPush: c.WebPush, Server: c.ServerID, Contact: c.PublicURL, CheckURL: policy.CheckURL, Send: s.pushes.Do,
 	})
 	s.metrics.watchPush(s.push.Stats)
 	s.events = s.dir.Auth.Require(s.client, s.serveEvents)
+}
+
+// stopPush ends what startPush began, before the listeners: they wait for every stream.
+func (s *server) stopPush() {
+	s.push.Stop()
+	if s.pushes != nil {
+		s.pushes.Close()
+	}
+}
+
+// listensOn reports whether an address leads to one of the listeners. One for all addresses has every
+// address of this machine.
+func (s *server) listensOn(ap netip.AddrPort) bool {
+	for _, l := range s.listeners {
+		own, err := netip.ParseAddrPort(l.Addr().String())
+		if err != nil || own.Port() == ap.Port() && (own.Addr().Unmap().WithZone("") == ap.Addr() || own.Addr().IsUnspecified() && dial.OfThisMachine(ap.Addr())) {
+			return true
+		}
+	}
+	return false
 }
 
 // serveEvents lets a client in twice: what its credentials are worth is noted in between, so that they were

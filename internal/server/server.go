@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/auth"
 	"holdfast/internal/config"
 	"holdfast/internal/dav"
+	"holdfast/internal/dial"
 	"holdfast/internal/ledger"
 	"holdfast/internal/push"
 	"holdfast/internal/upload"
@@ -59,6 +60,7 @@ type server struct {
 	dav       http.Handler
 	events    http.Handler
 	push      *push.Push
+	pushes    *dial.Client
 	tls       *tlsSource // nil: plain HTTP
 	listeners []net.Listener
 	http      *http.Server
@@ -169,7 +171,7 @@ func (s *server) urls() []string {
 // protected returns the DAV handler behind authentication.
 func (s *server) protected() http.Handler {
 	_, host, _ := strings.Cut(s.cfg.Settings.PublicURL, "://") // an origin: nothing follows the host
-	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Uploads: s.uploads})
+	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Origin: s.cfg.Settings.PublicURL, Push: s.push, Uploads: s.uploads})
 	return s.dir.Auth.Require(s.client, func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
@@ -236,7 +238,7 @@ func (s *server) wait(ctx context.Context) error {
 func (s *server) stop() error {
 	s.notify.stopping()
 	s.alerts.Stop()
-	s.push.Stop() // before the listeners: they wait for every stream
+	s.stopPush()
 	var errs []error
 	if s.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Settings.DrainTimeout)
