@@ -134,7 +134,7 @@ func TestGap(t *testing.T) {
 		s.note(g, message{}, outcome{result: "sent"}, now)
 		now = g.next
 	}
-	if n > 30 {
+	if n > 40 {
 		t.Errorf("%d messages in ten minutes of changes", n)
 	}
 	now = now.Add(time.Minute)

@@ -18,6 +18,7 @@ import (
 // How often one registration is told, and how often a push service is asked again.
 const (
 	gapLeast   = 500 * time.Millisecond // between two messages, doubled while changes go on
+	gapBurst   = 10                     // messages before that: people who edit in turns are not made to wait
 	gapMost    = 30 * time.Second       // and as long must be quiet before it is least again
 	retryLeast = 5 * time.Second        // after a failure, doubled with each
 	retryMost  = 15 * time.Minute
@@ -133,8 +134,8 @@ func (s *subject) note(g *enlisted, m message, o outcome, began time.Time) {
 	switch {
 	case o.err == nil:
 		if began.Sub(g.sent) > gapMost {
-			g.gap = gapLeast
-		} else {
+			g.gap, g.burst = gapLeast, 0
+		} else if g.burst++; g.burst >= gapBurst {
 			g.gap = min(max(2*g.gap, gapLeast), gapMost)
 		}
 		g.sent, g.next, g.tries, g.failed = began, began.Add(g.gap), 0, 0

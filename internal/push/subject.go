@@ -34,6 +34,7 @@ type enlisted struct {
 	sent    time.Time // the last one that arrived
 	next    time.Time // not before
 	gap     time.Duration
+	burst   int // messages since it was quiet
 	tries   int // for what is to be told now
 	failed  int // in a row
 	held    int // changes ever under way that it may not want to hear of
