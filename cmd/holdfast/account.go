@@ -10,6 +10,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/auth"
+	"holdfast/internal/config"
 	"holdfast/internal/server"
 )
 
@@ -17,6 +18,7 @@ type accountCommand struct {
 	Add         accountAdd      `cmd:"" help:"Make an account."`
 	List        accountList     `cmd:"" help:"List the accounts."`
 	SetPassword accountPassword `cmd:"" help:"Replace the password of an account."`
+	Quota       accountQuota    `cmd:"" help:"Bound how much an account may keep."`
 	Remove      accountRemove   `cmd:"" help:"Shut an account; its data is kept."`
 	Restore     accountRestore  `cmd:"" help:"Open an account again that was removed."`
 }
@@ -93,7 +95,8 @@ type accountList struct {
 
 // Help teaches.
 func (accountList) Help() string {
-	return `Shows each account with its number, by which mirror cat, incident reports and logs name it.
+	return `Shows each account with its number, by which mirror cat, incident reports and logs name it, how much it keeps now,
+how much in old versions and deleted things, and how much it may keep of both together (holdfast account quota).
 
   holdfast account list --data /srv/holdfast
   holdfast account list --all --json --data /srv/holdfast`
@@ -101,7 +104,7 @@ func (accountList) Help() string {
 
 // Run lists the accounts.
 func (c *accountList) Run(s *streams) error {
-	var accounts []auth.Account
+	var accounts []server.Account
 	if err := c.call(s, "account/list", server.AccountRequest{All: c.All}, &accounts); err != nil {
 		return err
 	}
@@ -112,13 +115,13 @@ func (c *accountList) Run(s *streams) error {
 		_, err := fmt.Fprintf(s.out, "no accounts yet: holdfast account add NAME --data %s\n", shell(c.Data))
 		return err
 	}
-	rows := [][]string{{"ACCOUNT", "NAME", "DEVICES", "CREATED", "STATE"}}
+	rows := [][]string{{"ACCOUNT", "NAME", "DEVICES", "CREATED", "NOW", "HISTORY", "QUOTA", "STATE"}}
 	for _, a := range accounts {
 		state := "open"
 		if a.Removed != nil {
 			state = "removed " + day(*a.Removed)
 		}
-		rows = append(rows, []string{fmt.Sprint(uint64(a.ID)), a.Name, fmt.Sprint(a.Devices), day(a.Created), state})
+		rows = append(rows, []string{fmt.Sprint(uint64(a.ID)), a.Name, fmt.Sprint(a.Devices), day(a.Created), size(a.Live), size(a.History), config.FormatQuota(a.Quota), state})
 	}
 	return table(s.out, rows)
 }

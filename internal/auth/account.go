@@ -18,6 +18,8 @@ type Account struct {
 	Created time.Time          `json:"created"`
 	Removed *time.Time         `json:"removed,omitempty"` // not nil: nobody can log in; the data is kept
 	Devices int                `json:"devices"`           // not revoked
+	Quota   int64              `json:"quota"`             // bytes it may keep, its history included; 0: no bound
+	Own     bool               `json:"own_quota"`         // the quota was given to this account, it is not the default
 }
 
 // accountRecord is resource <name> in collection accounts of account 0.
@@ -27,6 +29,7 @@ type accountRecord struct {
 	Created  time.Time          `json:"created"`
 	Password string             `json:"password"` // argon2id in PHC form
 	Removed  *time.Time         `json:"removed,omitempty"`
+	Quota    *int64             `json:"quota,omitempty"` // bytes; 0: no bound; nil: the default
 }
 
 // Names that mean something in a path of ours, now or one day.
@@ -97,7 +100,24 @@ func (a *Auth) AddAccount(ctx context.Context, name, password string) (Account, 
 		return Account{}, fmt.Errorf("add account %s: %w", name, err)
 	}
 	a.log.Info("account added", "account", id)
-	return Account{ID: id, Name: name, Created: rec.Created}, nil
+	return Account{ID: id, Name: name, Created: rec.Created, Quota: a.quotaOf(&rec)}, nil
+}
+
+// quotaOf returns how many bytes an account may keep; 0: no bound.
+func (a *Auth) quotaOf(rec *accountRecord) int64 {
+	if rec.Quota != nil {
+		return *rec.Quota
+	}
+	return a.quota
+}
+
+// SetQuota bounds the bytes that an account may keep, its history included: 0 is no bound, nil the
+// default of all accounts. What it has stays. ErrNotFound: no such account.
+func (a *Auth) SetQuota(ctx context.Context, name string, quota *int64) error {
+	return a.edit(ctx, "set quota", name, func(_ *ledger.Tx, rec *accountRecord) error {
+		rec.Quota = quota
+		return nil
+	})
 }
 
 // taken returns why a name cannot be given to a new account.
@@ -208,7 +228,7 @@ func (a *Auth) Accounts(ctx context.Context, all bool) ([]Account, error) {
 		}
 		for _, r := range recs {
 			if all || r.Removed == nil {
-				out = append(out, Account{r.ID, r.Name, r.Created, r.Removed, count[r.ID]})
+				out = append(out, Account{r.ID, r.Name, r.Created, r.Removed, count[r.ID], a.quotaOf(&r), r.Quota != nil})
 			}
 		}
 		return nil

@@ -41,6 +41,7 @@ type Config struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger     // nil: silent
 	Now    func() time.Time // nil: time.Now
+	Quota  int64            // bytes that an account without a quota of its own may keep; 0: no bound
 }
 
 // Auth manages and checks accounts and devices. All methods may be called at the same time.
@@ -48,6 +49,7 @@ type Auth struct {
 	ledger *ledger.Ledger
 	log    *slog.Logger
 	now    func() time.Time
+	quota  int64
 
 	admin sync.Mutex    // one change of accounts or devices at a time
 	cost  cost          // of a new password hash
@@ -60,7 +62,7 @@ type Auth struct {
 
 // New returns an Auth over an open ledger.
 func New(cfg Config) *Auth {
-	a := &Auth{ledger: cfg.Ledger, log: cfg.Log, now: cfg.Now, cost: owasp, slots: make(chan struct{}, maxHashing), queue: make(chan struct{}, maxWaiting)}
+	a := &Auth{ledger: cfg.Ledger, log: cfg.Log, now: cfg.Now, quota: cfg.Quota, cost: owasp, slots: make(chan struct{}, maxHashing), queue: make(chan struct{}, maxWaiting)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -78,6 +80,7 @@ type Identity struct {
 	Account holdfast.AccountID
 	Name    string            // of the account
 	Device  holdfast.DeviceID // 0: the account password was used
+	Quota   int64             // bytes the account may keep; 0: no bound
 }
 
 // reader is what records are read from: ledger.View for what is durable, ledger.Tx inside a change.

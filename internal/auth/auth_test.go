@@ -148,7 +148,7 @@ func TestRemoveAndRestore(t *testing.T) {
 	w := newWorld(t)
 	w.add("alice", "correct horse")
 	_, phone := w.device("alice", "phone")
-	w.check("alice", phone, home, Identity{1, "alice", 1}, nil)
+	w.check("alice", phone, home, Identity{Account: 1, Name: "alice", Device: 1}, nil)
 	if err := w.a.RemoveAccount(t.Context(), "alice"); err != nil {
 		t.Fatal(err)
 	}
@@ -277,8 +277,8 @@ func TestDevices(t *testing.T) {
 	if phone.ID != 1 || tablet.ID != 2 {
 		t.Errorf("ids %d, %d, want 1, 2", phone.ID, tablet.ID)
 	}
-	w.check("alice", p1, home, Identity{1, "alice", 1}, nil)
-	w.check("alice", strings.ToUpper(strings.ReplaceAll(p2, "-", " ")), home, Identity{1, "alice", 2}, nil)
+	w.check("alice", p1, home, Identity{Account: 1, Name: "alice", Device: 1}, nil)
+	w.check("alice", strings.ToUpper(strings.ReplaceAll(p2, "-", " ")), home, Identity{Account: 1, Name: "alice", Device: 2}, nil)
 	w.check("bob", p1, home, Identity{}, holdfast.ErrDenied)
 	if _, _, err := w.a.AddDevice(t.Context(), "alice", "phone"); !errors.Is(err, holdfast.ErrExists) {
 		t.Errorf("second phone: got %v, want ErrExists", err)
@@ -293,7 +293,7 @@ func TestDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.check("alice", p1, home, Identity{}, holdfast.ErrDenied)
-	w.check("alice", p2, home, Identity{1, "alice", 2}, nil)
+	w.check("alice", p2, home, Identity{Account: 1, Name: "alice", Device: 2}, nil)
 	if _, err := w.a.RevokeDevice(t.Context(), "alice", "phone"); !errors.Is(err, holdfast.ErrNotFound) {
 		t.Errorf("revoked twice: got %v, want ErrNotFound", err)
 	}
@@ -365,7 +365,7 @@ func TestRestart(t *testing.T) {
 	w.close()
 	w.open()
 	w.check("alice", p1, home, Identity{}, holdfast.ErrDenied)
-	w.check("alice", p2, home, Identity{1, "alice", 2}, nil)
+	w.check("alice", p2, home, Identity{Account: 1, Name: "alice", Device: 2}, nil)
 	w.check("alice", "correct horse", home, Identity{Account: 1, Name: "alice"}, nil)
 }
 

@@ -69,7 +69,7 @@ func (a *Auth) checkSecret(ctx context.Context, name string, secret [secretSize]
 			return err
 		}
 		if d := matching(acc.ID, devices, secret); d != nil && acc.ID != 0 {
-			v.Identity = Identity{acc.ID, acc.Name, d.ID}
+			v.Identity = Identity{acc.ID, acc.Name, d.ID, a.quotaOf(acc)}
 		}
 		return nil
 	})
@@ -151,7 +151,7 @@ func (a *Auth) checkPassword(ctx context.Context, name, password string, key hol
 	right := want.matches(password)
 	a.unslot()
 	if right && acc.ID != 0 {
-		v.Identity = Identity{Account: acc.ID, Name: acc.Name}
+		v.Identity = Identity{Account: acc.ID, Name: acc.Name, Quota: a.quotaOf(acc)}
 		a.limits.give(counts...)
 		a.memory.befriend(name, net)
 	}

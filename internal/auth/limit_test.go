@@ -76,10 +76,10 @@ func TestStrangersDoNotLockOut(t *testing.T) {
 		t.Errorf("%d were judged, want %d", n, perAccount.burst)
 	}
 	w.check("alice", "correct horse", home, alice, nil) // remembered
-	w.check("alice", phone, many(9999), Identity{1, "alice", 1}, nil)
+	w.check("alice", phone, many(9999), Identity{Account: 1, Name: "alice", Device: 1}, nil)
 	w.device("alice", "watch") // account 0 moves on: nothing is remembered now
 	w.check("alice", "correct horse", home, alice, nil)
-	w.check("alice", tablet, stranger, Identity{1, "alice", 2}, nil)
+	w.check("alice", tablet, stranger, Identity{Account: 1, Name: "alice", Device: 2}, nil)
 	w.check("alice", "correct horse", stranger, alice, nil) // the same credentials from elsewhere are no guess
 }
 
@@ -102,7 +102,7 @@ func TestStubbornDevice(t *testing.T) {
 	if limited != 100-perAddress.burst {
 		t.Errorf("%d of 100 were limited, want %d", limited, 100-perAddress.burst)
 	}
-	w.check("alice", phone, home, Identity{1, "alice", 1}, nil)
+	w.check("alice", phone, home, Identity{Account: 1, Name: "alice", Device: 1}, nil)
 }
 
 func TestUnknownAccountCostsTheSame(t *testing.T) {

@@ -66,6 +66,7 @@ type Config struct {
 	LogLevel        slog.Level
 	MaxConnections  int
 	MaxUpload       int64         // bytes of one request body
+	Quota           int64         // bytes of one account, unless its record says otherwise; 0 = no bound
 	UploadKeep      time.Duration // of the pieces of an upload that nobody goes on with
 	ScrubRate       int64         // bytes a second that a scrub reads at least
 	ProgressTimeout time.Duration

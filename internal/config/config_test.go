@@ -27,7 +27,7 @@ func full() *Config {
 		Listen: []string{"[::1]:0", "localhost:80", ":443"}, PublicURL: "https://cloud.example.org:8443",
 		TLSCert: "cert.pem", TLSKey: "/k", ACMEDirectory: "https://ca.example.org/dir", ACMEEmail: "a@b",
 		TrustedProxies:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
-		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxUpload: 3 << 20, UploadKeep: 90 * time.Hour, ScrubRate: 5 << 20,
+		PlainHTTPFromProxy: true, LogLevel: slog.LevelDebug, MaxConnections: 77, MaxUpload: 3 << 20, UploadKeep: 90 * time.Hour, Quota: 5 << 30, ScrubRate: 5 << 20,
 		ProgressTimeout: 7 * time.Second, DrainTimeout: 0,
 		Push: Push{PushAllow: []PushAllow{{netip.MustParsePrefix("192.168.1.20/32"), 8080}, {netip.MustParsePrefix("fd00::/8"), 0}}, MaxStreams: 9},
 		Watch: Watch{
@@ -89,6 +89,7 @@ func TestParseErrors(t *testing.T) {
 		{least + "max_connections = 1", "from 16 to 100000"},
 		{least + "max_upload = 10", "want a size"},
 		{least + "max_upload = 9999999 TiB", "want a size"},
+		{least + "quota = 5", "want none, or a size"},
 		{least + "upload_keep = 10m", "from 1h0m0s to 720h0m0s"},
 		{least + "progress_timeout = 1ms", "from 5s to 1h"},
 		{least + "mirror_timeout = 1ms", "from 100ms to 10m"},

@@ -153,6 +153,8 @@ var serverKeys = []key{
 		func(c *Config) *int { return &c.MaxConnections }, func(v string) (int, error) { return number(v, 16, 100000) }, strconv.Itoa),
 	value("max_upload", "Largest body of one request, with KiB, MiB, GiB or TiB; at least 1 MiB.",
 		func(c *Config) *int64 { return &c.MaxUpload }, parseSize, FormatSize),
+	value("quota", "How much one account may keep, the history included, unless holdfast account quota says\notherwise: none, or a size with MiB, GiB or TiB. Beyond it nothing new is taken; deletions are.",
+		func(c *Config) *int64 { return &c.Quota }, ParseQuota, FormatQuota),
 	value("upload_keep", "A large file that comes in pieces: how long the pieces are kept when nothing more of it\narrives; 1h to 720h. All pieces of one account together may take twice max_upload.",
 		func(c *Config) *time.Duration { return &c.UploadKeep },
 		func(v string) (time.Duration, error) { return duration(v, time.Hour, 720*time.Hour) }, time.Duration.String),
@@ -399,6 +401,26 @@ func parseSize(v string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("want a size from 1 MiB to 1024 TiB, as 512 MiB or 16 GiB")
+}
+
+// ParseQuota reads a size, or none: 0.
+func ParseQuota(v string) (int64, error) {
+	if v == "none" {
+		return 0, nil
+	}
+	n, err := parseSize(v)
+	if err != nil {
+		return 0, fmt.Errorf("want none, or a size from 1 MiB to 1024 TiB, as 512 MiB or 16 GiB")
+	}
+	return n, nil
+}
+
+// FormatQuota writes what ParseQuota reads.
+func FormatQuota(n int64) string {
+	if n == 0 {
+		return "none"
+	}
+	return FormatSize(n)
 }
 
 // FormatSize writes bytes for people, in the largest binary unit that keeps them whole; parseSize reads it.

@@ -90,6 +90,7 @@ type transfer struct {
 
 // folder is a collection to be copied, with all below it.
 type folder struct {
+	bytes   int64 // of all bodies, with those below
 	coll    ledger.Collection
 	members []ledger.Resource
 	folders []folder
@@ -130,6 +131,7 @@ func (f *folder) fill(v *ledger.View, left *room, depth int) error {
 		}
 		size := 0
 		for i := range rs {
+			f.bytes += rs[i].Size
 			if !rs[i].IsBlob() {
 				size += int(rs[i].Size)
 			}
@@ -156,8 +158,22 @@ func (f *folder) fill(v *ledger.View, left *room, depth int) error {
 		if err := f.folders[i].fill(v, left, depth+1); err != nil {
 			return err
 		}
+		f.bytes += f.folders[i].bytes
 	}
 	return nil
+}
+
+// fitsQuota refuses a copy that the account has no room for. What is moved stays as large as it is.
+func (w *transfer) fitsQuota(tx *ledger.Tx, from *target) error {
+	switch {
+	case w.move || w.shallow && w.collection:
+		return nil
+	case !w.collection:
+		return w.q.fitsQuota(tx, from.res.Size)
+	case w.listed == nil:
+		return nil // copyAll refuses it
+	}
+	return w.q.fitsQuota(tx, w.listed.bytes)
 }
 
 // apply judges by the newest state and records the change.
@@ -192,6 +208,9 @@ func (w *transfer) apply(tx *ledger.Tx) error {
 			return err
 		}
 	} else if err := w.fits(tx, from, to, parent); err != nil {
+		return err
+	}
+	if err := w.fitsQuota(tx, from); err != nil {
 		return err
 	}
 	if to.place == placeCollection || to.place == placeResource && w.collection {

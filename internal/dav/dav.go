@@ -44,6 +44,7 @@ type Principal struct {
 	Account holdfast.AccountID
 	Name    string
 	Device  holdfast.DeviceID
+	Quota   int64 // bytes the account may keep, its history included; 0: no bound
 }
 
 type principalKey struct{}

@@ -70,6 +70,7 @@ var liveProps = append([]live{
 	{name: davName("supported-report-set"), write: writeReportSet},
 	{name: davName("sync-token"), write: writeSyncToken},
 	{name: davName("quota-used-bytes"), write: writeQuotaUsed},
+	{name: davName("quota-available-bytes"), write: writeQuotaLeft},
 	{name: xml.Name{Space: nsCS, Local: "getctag"}, write: writeCTag},
 	{name: calName("calendar-home-set"), write: writeHome},
 	{name: calName("calendar-user-address-set"), write: onPrincipal(writeAddresses)},
@@ -106,7 +107,7 @@ func protected(n xml.Name) bool {
 		return true
 	}
 	switch n {
-	case davName("lockdiscovery"), davName("supportedlock"), davName("quota-available-bytes"), davName("resource-id"), davName("group"), calName("calendar-data"), cardName("address-data"),
+	case davName("lockdiscovery"), davName("supportedlock"), davName("resource-id"), davName("group"), calName("calendar-data"), cardName("address-data"),
 		calName("schedule-inbox-URL"), calName("schedule-outbox-URL"):
 		return true
 	}
@@ -316,18 +317,6 @@ func writeCTag(c *propContext, dst []byte) ([]byte, bool, error) {
 		return dst, false, fmt.Errorf("ctag: %w", err)
 	}
 	return append(append(append(dst, '"'), h.String()...), '"'), true, nil
-}
-
-// writeQuotaUsed counts the account's bodies (RFC 4331, 4). There is no quota yet, so nothing is said of what is left.
-func writeQuotaUsed(c *propContext, dst []byte) ([]byte, bool, error) {
-	if c.t.place != placeCollection {
-		return dst, false, nil
-	}
-	_, n, err := c.v.Usage()
-	if err != nil {
-		return dst, false, fmt.Errorf("usage: %w", err)
-	}
-	return strconv.AppendInt(dst, n, 10), true, nil
 }
 
 func writeMaxSize(c *propContext, dst []byte) ([]byte, bool, error) {

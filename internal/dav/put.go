@@ -71,7 +71,10 @@ func (q *request) putParent() (parent *ledger.Collection, err error) {
 				return err
 			}
 		}
-		return putPlace(q, t)
+		if err := putPlace(q, t); err != nil {
+			return err
+		}
+		return q.mayFit(v, max(q.ContentLength, 0))
 	})
 	return parent, err
 }
@@ -231,6 +234,9 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 		if err := w.keepBoth(tx, t); err != nil {
 			return err
 		}
+	}
+	if err := w.q.fitsQuota(tx, w.body.Size); err != nil {
+		return err
 	}
 	w.created = t.place == placeNothing
 	w.record(tx, t)

@@ -35,6 +35,7 @@ type server struct {
 	config Config
 	cfg    ledger.Config
 	dir    string
+	quota  int64 // of anna
 }
 
 // newServer makes a store, one mirror and the accounts anna and ben, and serves them. The password
@@ -80,7 +81,7 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		s.dav.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: 5})))
+		s.dav.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: 5, Quota: map[string]int64{"anna": s.quota}[name]})))
 	}))
 	t.Cleanup(func() {
 		s.Server.Close()

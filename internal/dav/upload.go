@@ -32,6 +32,7 @@ type uploadRequest struct {
 	*request
 	id    string
 	piece string // empty: the upload itself
+	room  int64  // bytes that the account may keep besides what it has; -1: no bound
 }
 
 const uploadMethods = "OPTIONS, MKCOL, PUT, PROPFIND, MOVE, DELETE"
@@ -43,13 +44,21 @@ func (q *request) upload(rest string) error {
 		return fmt.Errorf("parse path: %w", err)
 	}
 	// The fence first: a piece that cannot be found then says nothing (F3).
-	if err := q.view(func(*ledger.View) error { return nil }); err != nil {
+	u := &uploadRequest{request: q, room: -1}
+	err = q.view(func(v *ledger.View) error {
+		if left, bounded, err := q.room(v); bounded || err != nil {
+			u.room = left
+			return err
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if q.h.cfg.Uploads == nil || len(p.segs) < 2 || len(p.segs) > 3 || p.segs[0] != q.who.Name {
 		return errNotFound
 	}
-	u := &uploadRequest{request: q, id: p.segs[1]}
+	u.id = p.segs[1]
 	if len(p.segs) == 3 {
 		u.piece = p.segs[2]
 	}
@@ -108,6 +117,9 @@ func (u *uploadRequest) announced() error {
 	if n > u.h.cfg.MaxFile || u.ContentLength > u.h.cfg.MaxFile {
 		return tooLarge(holdfast.KindFile)
 	}
+	if u.room >= 0 && n > u.room && u.Method != http.MethodDelete && u.Method != "MOVE" { // a MOVE may be a repeat
+		return fmt.Errorf("upload of %d bytes, and there is room for %d: %w", n, u.room, holdfast.ErrQuota)
+	}
 	return nil
 }
 
@@ -134,7 +146,7 @@ func (u *uploadRequest) put() error {
 		return err
 	}
 	client := &clientBody{r: u.Body}
-	created, err := u.h.cfg.Uploads.Put(u.who.Account, u.id, u.piece, upload.Incoming{Body: checked(client, claims), Size: u.ContentLength, Room: -1})
+	created, err := u.h.cfg.Uploads.Put(u.who.Account, u.id, u.piece, upload.Incoming{Body: checked(client, claims), Size: u.ContentLength, Room: u.room})
 	switch {
 	case client.err != nil:
 		return badRequest("the body ended early")
@@ -267,7 +279,10 @@ func (w *putWork) whole(body io.Reader, size int64) (upload.Done, error) {
 	if size > w.q.h.cfg.MaxFile {
 		return upload.Done{}, tooLarge(w.kind)
 	}
-	var err error
+	err := w.q.view(func(v *ledger.View) error { return w.q.mayFit(v, size) })
+	if err != nil {
+		return upload.Done{}, err
+	}
 	if w.body, err = w.q.putBlob(checked(body, w.sent.claims), w.q.h.cfg.MaxFile); err != nil {
 		return upload.Done{}, err
 	}

@@ -244,6 +244,19 @@ func (v *View) Usage() (resources, bytes int64, err error) {
 	return r.Usage(v.account)
 }
 
+// Stored returns the bytes of the bodies that the account has now, and of those that it keeps although
+// they were replaced or deleted.
+func (q *reads) Stored() (live, history int64, err error) {
+	r, err := q.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	if _, live, err = r.Usage(q.account); err == nil {
+		history, err = r.History(q.account)
+	}
+	return live, history, err
+}
+
 // Digest returns the order-independent digest of a collection's members: equal digests, equal contents.
 func (v *View) Digest(c holdfast.CollectionID) (holdfast.Hash, error) {
 	r, err := v.open()

@@ -40,6 +40,13 @@ type (
 		Name     string `json:"name,omitempty"`
 		Password string `json:"password,omitempty"`
 		All      bool   `json:"all,omitempty"` // account/list: removed ones too
+		Quota    string `json:"quota,omitempty"`
+	}
+	// Account is one of account/list.
+	Account struct {
+		auth.Account
+		Live    int64 `json:"live_bytes"`    // of the bodies that are there; -1: not known
+		History int64 `json:"history_bytes"` // of those that were replaced or deleted and are kept; -1: not known
 	}
 	// DeviceRequest names an account and one of its devices.
 	DeviceRequest struct {
@@ -107,9 +114,8 @@ func (d *Dir) ownOperations() map[string]operation {
 		"account/add": op(func(ctx context.Context, in AccountRequest) (auth.Account, error) {
 			return d.Auth.AddAccount(ctx, in.Name, in.Password)
 		}),
-		"account/list": op(func(ctx context.Context, in AccountRequest) ([]auth.Account, error) {
-			return d.Auth.Accounts(ctx, in.All)
-		}),
+		"account/list":  op(d.accounts),
+		"account/quota": op(d.setQuota),
 		"account/set-password": op(func(ctx context.Context, in AccountRequest) (Nothing, error) {
 			return Nothing{}, d.Auth.SetPassword(ctx, in.Name, in.Password)
 		}),

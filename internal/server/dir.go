@@ -66,7 +66,7 @@ func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error)
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	return &Dir{
-		Path: cfg.Dir, Settings: cfg.Settings, Ledger: l, Auth: auth.New(auth.Config{Ledger: l, Log: cfg.Log}),
+		Path: cfg.Dir, Settings: cfg.Settings, Ledger: l, Auth: auth.New(auth.Config{Ledger: l, Log: cfg.Log, Quota: cfg.Settings.Quota}),
 		lock: lock, version: cfg.Version, started: time.Now(), look: lc.Look,
 	}, nil
 }

@@ -25,7 +25,7 @@ func (s *server) startPush(ctx context.Context) {
 		Standing: func(ctx context.Context, ids []push.Who) ([]holdfast.Hash, error) {
 			who := make([]auth.Identity, len(ids))
 			for i, id := range ids {
-				who[i] = auth.Identity(id)
+				who[i] = auth.Identity{Account: id.Account, Name: id.Name, Device: id.Device}
 			}
 			return s.dir.Auth.Standing(ctx, who...)
 		},
@@ -69,6 +69,6 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request, id auth.Ide
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
 		}
-		s.push.ServeEvents(w, r, push.Who(id), standing[0])
+		s.push.ServeEvents(w, r, push.Who{Account: id.Account, Name: id.Name, Device: id.Device}, standing[0])
 	}).ServeHTTP(w, r)
 }

@@ -176,7 +176,7 @@ func (s *server) protected() http.Handler {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
 		}
-		h.ServeHTTP(w, r.WithContext(dav.WithPrincipal(r.Context(), dav.Principal{Account: id.Account, Name: id.Name, Device: id.Device})))
+		h.ServeHTTP(w, r.WithContext(dav.WithPrincipal(r.Context(), dav.Principal{Account: id.Account, Name: id.Name, Device: id.Device, Quota: id.Quota})))
 	})
 }
 

@@ -102,7 +102,9 @@ type applier struct {
 	st        *account
 	resources int64
 	bytes     int64
-	erased    int64 // operations of this account so far that are known by their commitment only
+	erased    int64                 // operations of this account so far that are known by their commitment only
+	history   int64                 // bytes that this change adds to the history
+	blobs     map[holdfast.Hash]int // put by this change
 	touched   map[holdfast.CollectionID]*touch
 	wrote     bool // something was written
 }
@@ -133,6 +135,7 @@ func (a *applier) run(payload []byte, hash holdfast.Hash) error {
 	a.st.head = holdfast.Head{Seq: a.c.Seq, Hash: hash}
 	a.st.epoch = a.c.Epoch
 	a.st.resources, a.st.bytes, a.st.erased, a.st.dirty = a.resources, a.bytes, a.erased, true
+	a.st.history += a.history
 	return nil
 }
 

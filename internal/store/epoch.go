@@ -184,6 +184,7 @@ func (t *Tx) rewind(ctx context.Context, a holdfast.AccountID, to holdfast.Seq, 
 			delete(t.members, at)
 		}
 	}
+	t.s.histories.forget(a)
 	st := &account{exists: was.exists, dirty: true}
 	t.accounts[a] = st
 	if to == 0 {

@@ -121,6 +121,15 @@ func (a *applier) replace(m *membership, old, r *Resource) error {
 	a.bytes += r.Size
 	m.digest.add(memberHash(r))
 	a.touch(r.Collection, r.Name)
+	if r.IsBlob() && r.BodySeq == r.Seq {
+		if a.blobs == nil {
+			a.blobs = map[holdfast.Hash]int{}
+		}
+		a.blobs[r.Body]++
+	}
+	if old != nil && old.Seq != a.c.Seq && old.BodySeq != r.BodySeq && !(r.IsBlob() && r.Body == old.Body) {
+		a.history += old.Size
+	}
 	return nil
 }
 
@@ -155,6 +164,13 @@ func (a *applier) remove(o *frame.Op) error {
 	m.digest.sub(memberHash(old))
 	a.resources--
 	a.bytes -= old.Size
+	switch {
+	case old.Seq == a.c.Seq: // it was never there for anybody
+	case old.IsBlob() && a.blobs[old.Body] > 0: // moved
+		a.blobs[old.Body]--
+	default:
+		a.history += old.Size
+	}
 	a.touch(o.Collection, o.Name)
 	return nil
 }
@@ -314,8 +330,9 @@ func (a *applier) deleteCollection(o *frame.Op) error {
 // bury moves one collection and its members to history.
 func (a *applier) bury(k *Collection) error {
 	args := []any{int64(a.c.Account), int64(k.ID)}
-	var n, bytes int64
-	if _, err := a.t.c.row("SELECT count(*), coalesce(sum(size), 0) FROM resource WHERE account_id = ?1 AND collection_id = ?2", args, &n, &bytes); err != nil {
+	var n, bytes, kept int64
+	if _, err := a.t.c.row(`SELECT count(*), coalesce(sum(size), 0), coalesce(sum(CASE WHEN seq < ?3 THEN size END), 0)
+FROM resource WHERE account_id = ?1 AND collection_id = ?2`, append(args, int64(a.c.Seq)), &n, &bytes, &kept); err != nil {
 		return err
 	}
 	if _, err := a.t.c.exec(`INSERT INTO history (account_id, collection_id, name, to_seq, from_seq, size, uid_key, thin)
@@ -339,6 +356,7 @@ WHERE account_id = ?1 AND collection_id = ?2 AND seq < ?3`, append(args, int64(a
 	delete(a.t.members, place{a.c.Account, k.ID})
 	a.resources -= n
 	a.bytes -= bytes
+	a.history += kept
 	a.touch(k.ID, "")
 	a.touched[k.ID].dead = true
 	return nil

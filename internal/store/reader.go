@@ -126,8 +126,10 @@ type account struct {
 	resources int64
 	bytes     int64
 	erased    int64 // operations applied that were erased before they came here
-	exists    bool  // has a row in the database
-	dirty     bool  // differs from its row
+	history   int64 // bytes of replaced and deleted bodies, if counted
+	counted   bool
+	exists    bool // has a row in the database
+	dirty     bool // differs from its row
 }
 
 func (r *Reader) account(a holdfast.AccountID) (*account, error) {

@@ -63,17 +63,18 @@ type Store struct {
 
 	near holdfast.Seq // nearSeqs; tests lower it
 
-	db      *sql.DB
-	pages   durable.File // the database file, to read it beside SQLite; open as long as any connection
-	release []func()     // gives back what SQLite reads and writes through
-	write   chan *conn   // holds the one connection that writes, when nobody does
-	read    chan *conn   // holds the connections that nobody reads with
-	check   *checkpointer
-	broken  atomic.Pointer[error] // the first ErrFatal
-	damaged atomic.Bool           // Open met a page that cannot be read
-	closing chan struct{}
-	once    sync.Once
-	closed  error
+	db        *sql.DB
+	pages     durable.File // the database file, to read it beside SQLite; open as long as any connection
+	release   []func()     // gives back what SQLite reads and writes through
+	write     chan *conn   // holds the one connection that writes, when nobody does
+	read      chan *conn   // holds the connections that nobody reads with
+	check     *checkpointer
+	histories histories
+	broken    atomic.Pointer[error] // the first ErrFatal
+	damaged   atomic.Bool           // Open met a page that cannot be read
+	closing   chan struct{}
+	once      sync.Once
+	closed    error
 }
 
 // fileID tells a file from any other that may come to have its name.

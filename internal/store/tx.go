@@ -81,6 +81,11 @@ func (t *Tx) account(a holdfast.AccountID) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
+	if known, ok := t.s.histories.get(a); !st.exists {
+		st.counted = true // there is nothing yet
+	} else if ok && known.at == st.head.Seq {
+		st.history, st.counted = known.bytes, true
+	}
 	t.accounts[a] = st
 	return st, nil
 }
@@ -110,6 +115,7 @@ func (t *Tx) Commit() error {
 	if err == nil {
 		t.s.check.wrote(pages)
 	}
+	t.s.histories.committed(t.accounts)
 	t.end()
 	return nil
 }
