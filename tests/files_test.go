@@ -159,37 +159,43 @@ func readTree(t *testing.T, root string) map[string][]byte {
 	return files
 }
 
-// TestDavfs: the files as a mounted disk.
-func TestDavfs(t *testing.T) {
-	t.Parallel()
-	s := newServer(t)
-	p := newProgram(t)
-	at := p.path("disk")
+// mountDavfs mounts alice's files as a disk whose locks have their own owner; what it returns last
+// unmounts it and waits until everything has been uploaded.
+func mountDavfs(t *testing.T, s *server, p *program, name string) (at string, unmount func()) {
+	t.Helper()
+	at = p.path(name)
 	if err := os.MkdirAll(at, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + s.addr + "/dav/alice/Files/"
 	cache := dirOf(t, "davfs2") // mount.davfs gives up root for this user
 	p.write("secrets", fmt.Sprintf("%s alice %q\n", url, s.passwords["alice"]))
-	p.write("davfs2.conf", fmt.Sprintf("secrets %s\ncache_dir %s\ndelay_upload 0\nuse_locks 1\nask_auth 0\n",
-		p.path("secrets"), cache))
-	c := s.client("alice")
-	c.put(t, "/dav/alice/Files/there.txt", "from elsewhere")
-	if out, code := p.try("", "mount.davfs", "-o", "conf="+p.path("davfs2.conf"), url, at); code != 0 {
+	p.write(name+".conf", fmt.Sprintf("secrets %s\ncache_dir %s\ndelay_upload 0\nuse_locks 1\nlock_owner %s\nask_auth 0\n",
+		p.path("secrets"), cache, name))
+	if out, code := p.try("", "mount.davfs", "-o", "conf="+p.path(name+".conf"), url, at); code != 0 {
 		t.Fatalf("this test needs root, /dev/fuse and davfs2; mount.davfs: %s", out)
 	}
 	mounted := true
-	unmount := func() {
-		if mounted {
-			mounted = false
-			p.run("", "umount", at)
-		}
-	}
 	t.Cleanup(func() {
 		if mounted {
 			_ = exec.Command("umount", "-l", at).Run() // the test has failed already
 		}
 	})
+	return at, func() {
+		t.Helper()
+		mounted = false
+		p.run("", "umount", at)
+	}
+}
+
+// TestDavfs: the files as a mounted disk.
+func TestDavfs(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	p := newProgram(t)
+	c := s.client("alice")
+	c.put(t, "/dav/alice/Files/there.txt", "from elsewhere")
+	at, unmount := mountDavfs(t, s, p, "disk")
 	if got, err := os.ReadFile(filepath.Join(at, "there.txt")); err != nil || string(got) != "from elsewhere" {
 		t.Errorf("read through the disk: %q, %v", got, err)
 	}
@@ -234,13 +240,12 @@ func dirOf(t *testing.T, name string) string {
 	return dir
 }
 
-// TestLitmus runs the public WebDAV suite. All of its tests pass but for those of locks, which need
-// class 2: the server does not announce it.
+// TestLitmus runs the public WebDAV suite: all of its tests pass.
 func TestLitmus(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	p := newProgram(t)
-	out, _ := p.try("", "env", "TESTS=basic copymove props http", "litmus", "-k", "http://"+s.addr+"/dav/alice/Files/", "alice", s.passwords["alice"])
+	out, _ := p.try("", "env", "TESTS=basic copymove props locks http", "litmus", "-k", "http://"+s.addr+"/dav/alice/Files/", "alice", s.passwords["alice"])
 	suites := regexp.MustCompile(`(?m)^<- summary for .*: of (\d+) tests run: (\d+) passed, (\d+) failed`).FindAllStringSubmatch(out, -1)
 	passed, failed := 0, 0 // its exit code tells only of the last suite
 	for _, suite := range suites {
@@ -252,7 +257,7 @@ func TestLitmus(t *testing.T) {
 		passed, failed = passed+ok, failed+bad
 	}
 	t.Logf("litmus: %d passed, %d failed", passed, failed)
-	const all = 63 // of litmus 0.13: basic 16, copymove 13, props 30, http 4
+	const all = 104 // of litmus 0.13: basic 16, copymove 13, props 30, locks 41, http 4
 	if passed != all || failed != 0 {
 		lines := regexp.MustCompile(`(?m)^.*(FAIL|WARNING).*$`).FindAllString(out, -1)
 		t.Errorf("litmus: %d passed, %d failed; want %d and 0:\n%s", passed, failed, all, strings.Join(lines, "\n"))

@@ -42,6 +42,8 @@ type Config struct {
 	Log    *slog.Logger     // nil: silent
 	Now    func() time.Time // nil: time.Now
 	Quota  int64            // bytes that an account without a quota of its own may keep; 0: no bound
+	// Revoked is told of each device whose app password has ended, once that is durable. It may be nil.
+	Revoked func(a holdfast.AccountID, d holdfast.DeviceID)
 }
 
 // Auth manages and checks accounts and devices. All methods may be called at the same time.
@@ -50,6 +52,7 @@ type Auth struct {
 	log    *slog.Logger
 	now    func() time.Time
 	quota  int64
+	told   func(a holdfast.AccountID, d holdfast.DeviceID) // Config.Revoked
 
 	admin sync.Mutex    // one change of accounts or devices at a time
 	cost  cost          // of a new password hash
@@ -62,7 +65,7 @@ type Auth struct {
 
 // New returns an Auth over an open ledger.
 func New(cfg Config) *Auth {
-	a := &Auth{ledger: cfg.Ledger, log: cfg.Log, now: cfg.Now, quota: cfg.Quota, cost: owasp, slots: make(chan struct{}, maxHashing), queue: make(chan struct{}, maxWaiting)}
+	a := &Auth{ledger: cfg.Ledger, log: cfg.Log, now: cfg.Now, quota: cfg.Quota, told: cfg.Revoked, cost: owasp, slots: make(chan struct{}, maxHashing), queue: make(chan struct{}, maxWaiting)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

@@ -159,5 +159,8 @@ func (a *Auth) RevokeDevice(ctx context.Context, account, device string) (Device
 	}
 	d := <-done
 	a.log.Info("device revoked", "account", d.Account, "device", d.ID)
+	if a.told != nil {
+		a.told(d.Account, d.ID)
+	}
 	return Device{ID: d.ID, Name: d.Name, Created: d.Created, Revoked: d.Revoked}, nil
 }

@@ -148,7 +148,7 @@ func TestClient08Options(t *testing.T) {
 	s := newServer(t)
 	for _, p := range []string{"/dav/", "/dav/anna/", "/dav/anna/calendar/"} {
 		a := s.do("OPTIONS", p, "").want(200)
-		if got := a.header.Get("DAV"); got != "1, 3, access-control, calendar-access, addressbook, extended-mkcol" {
+		if got := a.header.Get("DAV"); got != "1, 2, 3, access-control, calendar-access, addressbook, extended-mkcol" {
 			t.Errorf("%s: DAV: %s", p, got)
 		}
 		if !strings.Contains(a.header.Get("Allow"), "PROPFIND") {

@@ -14,6 +14,7 @@ type state struct {
 	exists   bool
 	etag     string // quoted; empty for a collection
 	modified int64  // milliseconds since 1970 UTC
+	at       *target
 }
 
 // conditions are the preconditions of a request (RFC 9110, 13; RFC 4918, 10.4).
@@ -37,7 +38,7 @@ type ifList struct {
 
 type ifCondition struct {
 	not   bool
-	token string // a lock token, or
+	token string // a lock or sync token, or
 	etag  string
 }
 
@@ -154,9 +155,40 @@ func (c *conditions) none() bool {
 	return c.match == nil && c.noneMatch == nil && c.unmodified.IsZero() && len(c.lists) == 0
 }
 
-// check judges a write of the resource in state s; other gives the state of what an If header names
-// besides. ErrPrecondition: do not do it.
-func (c *conditions) check(s state, other func(href string) (state, error)) error {
+// judge answers what the lists of an If header ask.
+type judge interface {
+	// state returns the state of what a list names besides the request's own resource.
+	state(href string) (state, error)
+	// token reports whether a state token is one of a resource (RFC 4918, 10.4.4).
+	token(s state, token string) (bool, error)
+}
+
+// tokens reports whether an If header has state tokens.
+func (c *conditions) tokens() bool {
+	for i := range c.lists {
+		for _, x := range c.lists[i].conditions {
+			if x.token != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// submits reports whether a lock token was submitted: it stands anywhere in the If header (RFC 4918, 6.4).
+func (c *conditions) submits(token string) bool {
+	for i := range c.lists {
+		for _, x := range c.lists[i].conditions {
+			if x.token == token {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// check judges a request about the resource in state s. ErrPrecondition: do not do it.
+func (c *conditions) check(s state, j judge) error {
 	if c.match != nil && !c.match.strong(s) {
 		return fmt.Errorf("if-match: %w", holdfast.ErrPrecondition)
 	}
@@ -173,26 +205,32 @@ func (c *conditions) check(s state, other func(href string) (state, error)) erro
 		at := s
 		if l.href != "" {
 			var err error
-			if at, err = other(l.href); err != nil {
+			if at, err = j.state(l.href); err != nil {
 				return err
 			}
 		}
-		if l.holds(at) {
-			return nil
+		if ok, err := l.holds(at, j); ok || err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("if: %w", holdfast.ErrPrecondition)
 }
 
-// holds judges one list. Nothing is ever locked here, so no lock token matches.
-func (l *ifList) holds(s state) bool {
+// holds judges one list. A token that nobody knows is no resource's, DAV:no-lock among them.
+func (l *ifList) holds(s state, j judge) (bool, error) {
 	for _, c := range l.conditions {
 		ok := c.etag != "" && s.exists && s.etag != "" && c.etag == s.etag
+		if c.token != "" {
+			var err error
+			if ok, err = j.token(s, c.token); err != nil {
+				return false, err
+			}
+		}
 		if ok == c.not {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // parseIf reads an If header (RFC 4918, 10.4.2).

@@ -9,6 +9,12 @@ import (
 	"holdfast"
 )
 
+// otherIs is the state of all that an If header names besides; the token of each is urn:held.
+type otherIs state
+
+func (o otherIs) state(string) (state, error)             { return state(o), nil }
+func (o otherIs) token(s state, tok string) (bool, error) { return s.exists && tok == "urn:held", nil }
+
 func TestConditions(t *testing.T) {
 	there := state{exists: true, etag: `"a"`, modified: 1700000000123}
 	none := state{}
@@ -43,6 +49,15 @@ func TestConditions(t *testing.T) {
 		{"If", `(<DAV:no-lock>)`, there, false},
 		{"If", `(Not <DAV:no-lock>)`, there, true},
 		{"If", `(not <DAV:no-lock> ["a"])`, there, true},
+		{"If", `(<urn:held>)`, there, true},
+		{"If", `(<urn:held> ["a"])`, there, true},
+		{"If", `(<urn:held> ["b"])`, there, false},
+		{"If", `(Not <urn:held>)`, there, false},
+		{"If", `(Not <urn:held>) (["a"])`, there, true},
+		{"If", `(<urn:other> <urn:held>)`, there, false},
+		{"If", `(<urn:other>)(<urn:held>)`, there, true},
+		{"If", `</dav/other> (<urn:held>)`, none, true},
+		{"If", `<http://host/dav/other>(<urn:held>)</dav/third>(["x"])`, none, true},
 		{"If", `</dav/other> (["o"])`, there, true},
 		{"If", `</dav/other> (["x"]) (["y"])`, there, false},
 	} {
@@ -53,7 +68,7 @@ func TestConditions(t *testing.T) {
 			t.Errorf("%s: %s: %v", c.header, c.value, err)
 			continue
 		}
-		err = p.check(c.state, func(string) (state, error) { return state{exists: true, etag: `"o"`}, nil })
+		err = p.check(c.state, otherIs{exists: true, etag: `"o"`})
 		if (err == nil) != c.want || err != nil && !errors.Is(err, holdfast.ErrPrecondition) {
 			t.Errorf("%s: %s with %+v: got %v, want %v", c.header, c.value, c.state, err, c.want)
 		}
@@ -102,7 +117,7 @@ func FuzzConditions(f *testing.F) {
 			t.Fatalf("%q %q: the condition was lost", a, b)
 		}
 		// A resource that is missing never meets an If-Match.
-		if err := c.check(state{}, func(string) (state, error) { return state{}, nil }); err == nil {
+		if err := c.check(state{}, otherIs{}); err == nil {
 			t.Fatalf("%q %q: met by nothing", a, b)
 		}
 	})

@@ -46,6 +46,7 @@ func copyOrMove(q *request) error {
 	if err := q.update(w.apply); err != nil {
 		return fmt.Errorf("%s: %w", strings.ToLower(q.Method), err)
 	}
+	q.h.cfg.Locks.Release(q.who.Account, w.ended...)
 	if w.replaced {
 		return q.done(http.StatusNoContent)
 	}
@@ -86,6 +87,7 @@ type transfer struct {
 
 	collection bool
 	replaced   bool
+	ended      []string // tokens of locks that do not outlive it
 }
 
 // folder is a collection to be copied, with all below it.
@@ -210,6 +212,9 @@ func (w *transfer) apply(tx *ledger.Tx) error {
 	} else if err := w.fits(tx, from, to, parent); err != nil {
 		return err
 	}
+	if err := w.permit(from, to); err != nil {
+		return err
+	}
 	if err := w.fitsQuota(tx, from); err != nil {
 		return err
 	}
@@ -233,6 +238,30 @@ func (w *transfer) apply(tx *ledger.Tx) error {
 		return w.copyAll(tx, from, parent.ID, to.name())
 	}
 	return nil
+}
+
+// permit refuses what locks forbid (RFC 4918, 7.6). A lock does not move with what it locks and is not
+// copied; one of the destination stays, and covers what is there now.
+func (w *transfer) permit(from, to *target) error {
+	reached := contents
+	switch {
+	case to.place == placeNothing:
+		reached |= naming
+	case to.place == placeCollection || w.collection:
+		reached |= naming | tree
+	}
+	if err := w.q.permit(w.cond, to, reached); err != nil {
+		return err
+	}
+	w.ended = nil
+	if to.place == placeCollection {
+		w.ended = w.q.lockedAt(to.segs, false)
+	}
+	if !w.move {
+		return nil
+	}
+	w.ended = append(w.ended, w.q.lockedAt(from.segs, true)...)
+	return w.q.permit(w.cond, from, contents|naming|tree)
 }
 
 // check refuses destinations that are impossible or unwanted.

@@ -12,6 +12,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/ledger"
+	"holdfast/internal/lock"
 	"holdfast/internal/push"
 	"holdfast/internal/upload"
 )
@@ -20,8 +21,8 @@ const (
 	xmlType          = "application/xml; charset=utf-8"
 	defaultMaxObject = 10 << 20
 	defaultMaxFile   = 64 << 30
-	// compliance is the DAV header (RFC 4918, 10.1). Class 2 is not in it: there is no LOCK.
-	compliance = "1, 3, access-control, calendar-access, addressbook, extended-mkcol"
+	// compliance is the DAV header (RFC 4918, 10.1 and 18).
+	compliance = "1, 2, 3, access-control, calendar-access, addressbook, extended-mkcol"
 )
 
 // Config is what a Handler needs.
@@ -35,6 +36,7 @@ type Config struct {
 	Push      *push.Push       // nil: nothing can be registered
 	MaxObject int64            // bytes of a card or calendar object; 0 = 10 MiB
 	MaxFile   int64            // bytes of a file; 0 = 64 GiB
+	Locks     *lock.Table      // nil: New makes one
 	Uploads   *upload.Area     // where the pieces of large files lie; nil: they are not taken
 }
 
@@ -76,6 +78,9 @@ func New(cfg Config) *Handler {
 	if cfg.MaxFile == 0 {
 		cfg.MaxFile = defaultMaxFile
 	}
+	if cfg.Locks == nil {
+		cfg.Locks = NewLocks(cfg.Ledger, cfg.Now)
+	}
 	return &Handler{cfg: cfg, log: cfg.Log.With("pkg", "dav")}
 }
 
@@ -83,10 +88,10 @@ func New(cfg Config) *Handler {
 var methods = map[string]func(*request) error{
 	"OPTIONS": options, "PROPFIND": propfind, "PROPPATCH": proppatch, "MKCOL": mkcol, "MKCALENDAR": mkcalendar,
 	"GET": get, "HEAD": get, "PUT": put, "DELETE": del, "COPY": copyOrMove, "MOVE": copyOrMove, "REPORT": report,
-	"POST": post,
+	"POST": post, "LOCK": lockMethod, "UNLOCK": unlock,
 }
 
-const allMethods = "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, MKCOL, MKCALENDAR, COPY, MOVE, REPORT, POST"
+const allMethods = "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, MKCOL, MKCALENDAR, COPY, MOVE, LOCK, UNLOCK, REPORT, POST"
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -17,6 +17,7 @@ func del(q *request) error {
 	if err != nil {
 		return err
 	}
+	var gone []string
 	err = q.update(func(tx *ledger.Tx) error {
 		t, err := find(tx, q.path)
 		if err != nil {
@@ -31,12 +32,17 @@ func del(q *request) error {
 		if err := cond.check(t.state(), q.stateOf(tx)); err != nil {
 			return err
 		}
+		if err := q.permit(cond, t, contents|naming|tree); err != nil {
+			return err
+		}
+		gone = q.lockedAt(t.segs, true)
 		remove(tx, t)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
+	q.h.cfg.Locks.Release(q.who.Account, gone...) // RFC 4918, 9.6
 	return q.done(http.StatusNoContent)
 }
 

@@ -186,6 +186,9 @@ func (w *newCollection) make() error {
 		if err := cond.check(t.state(), q.stateOf(tx)); err != nil {
 			return err
 		}
+		if err := q.permit(cond, t, contents|naming); err != nil {
+			return err
+		}
 		tx.NewCollection(t.coll.ID, t.name(), w.kind, markPlaced(tx, props))
 		return nil
 	})

@@ -28,15 +28,15 @@ func options(q *request) error {
 func allowed(t *target) string {
 	switch t.place {
 	case placeResource:
-		return "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, REPORT"
+		return "OPTIONS, GET, HEAD, PUT, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, LOCK, UNLOCK, REPORT"
 	case placeNothing:
-		return "OPTIONS, PUT, MKCOL, MKCALENDAR"
+		return "OPTIONS, PUT, MKCOL, MKCALENDAR, LOCK"
 	case placeCollection:
 		if !t.isHome() {
 			if takesMembers(t) {
-				return "OPTIONS, GET, HEAD, POST, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, REPORT"
+				return "OPTIONS, GET, HEAD, POST, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, LOCK, UNLOCK, REPORT"
 			}
-			return "OPTIONS, GET, HEAD, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, REPORT"
+			return "OPTIONS, GET, HEAD, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, LOCK, UNLOCK, REPORT"
 		}
 		return "OPTIONS, GET, HEAD, PROPFIND, PROPPATCH, REPORT"
 	}

@@ -44,6 +44,9 @@ func proppatch(q *request) error {
 		if err := cond.check(at.state(), q.stateOf(tx)); err != nil {
 			return err
 		}
+		if err := q.permit(cond, at, contents); err != nil {
+			return err
+		}
 		t = at
 		return patch(tx, at, changes)
 	})

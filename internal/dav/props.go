@@ -54,6 +54,8 @@ var liveProps = append([]live{
 	{name: ocChecksums, write: writeChecksums},
 	{name: xml.Name{Space: nsWindows, Local: "Win32LastModifiedTime"}, stored: true, write: writeWindowsTime("Win32LastModifiedTime", modifiedAt)},
 	{name: xml.Name{Space: nsWindows, Local: "Win32CreationTime"}, stored: true, write: writeWindowsTime("Win32CreationTime", createdAt)},
+	{name: davName("supportedlock"), all: true, write: writeSupportedLock},
+	{name: davName("lockdiscovery"), all: true, write: writeLockDiscovery},
 	{name: davName("current-user-principal"), write: writePrincipalHref},
 	{name: davName("principal-URL"), write: onPrincipal(writePrincipalHref)},
 	{name: davName("principal-collection-set"), write: constant("<D:href>" + Base + principals + "/</D:href>")},
@@ -107,7 +109,7 @@ func protected(n xml.Name) bool {
 		return true
 	}
 	switch n {
-	case davName("lockdiscovery"), davName("supportedlock"), davName("resource-id"), davName("group"), calName("calendar-data"), cardName("address-data"),
+	case davName("resource-id"), davName("group"), calName("calendar-data"), cardName("address-data"),
 		calName("schedule-inbox-URL"), calName("schedule-outbox-URL"):
 		return true
 	}

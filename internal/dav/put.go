@@ -42,7 +42,7 @@ func (q *request) putObject() (*putWork, error) {
 	if err != nil {
 		return nil, err
 	}
-	parent, err := q.putParent()
+	parent, err := q.putParent(cond)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +59,9 @@ func (q *request) putObject() (*putWork, error) {
 	return w, nil
 }
 
-// putParent returns the collection that a body goes to, or why none can.
-func (q *request) putParent() (parent *ledger.Collection, err error) {
+// putParent returns the collection that a body goes to, or why none can: also because it is locked, before a
+// long body is on its way. What an If header says is for the update to judge.
+func (q *request) putParent(cond *conditions) (parent *ledger.Collection, err error) {
 	err = q.view(func(v *ledger.View) error {
 		t, err := resolve(collections{v}, q.path)
 		if err != nil {
@@ -73,6 +74,11 @@ func (q *request) putParent() (parent *ledger.Collection, err error) {
 		}
 		if err := putPlace(q, t); err != nil {
 			return err
+		}
+		if len(cond.lists) == 0 {
+			if err := q.permit(cond, t, contents); err != nil {
+				return err
+			}
 		}
 		return q.mayFit(v, max(q.ContentLength, 0))
 	})
@@ -224,6 +230,9 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 			return w.unmet(tx, t, err)
 		}
 	}
+	if err := w.q.permit(w.cond, t, w.reach(t, both)); err != nil {
+		return err
+	}
 	if t.place == placeResource && t.res.Body == w.body.Hash && !w.newTime(t) && (w.kind != holdfast.KindFile || t.res.ContentType == w.contentType) {
 		return nil // L8: it is there already; a ctag that moved would send every device to look
 	}
@@ -243,6 +252,14 @@ func (w *putWork) apply(tx *ledger.Tx) error {
 	return nil
 }
 
+// reach says which locks a PUT needs the tokens of.
+func (w *putWork) reach(t *target, both bool) reach {
+	if t.place == placeNothing || both {
+		return contents | naming
+	}
+	return contents
+}
+
 // unmet answers a PUT whose precondition does not hold.
 func (w *putWork) unmet(tx *ledger.Tx, t *target, refused error) error {
 	if t.place == placeNothing && w.cond.match != nil && tx.Head().Epoch > 1 {
@@ -250,8 +267,8 @@ func (w *putWork) unmet(tx *ledger.Tx, t *target, refused error) error {
 		// edit is out of date: on 404 DAVx5 uploads it as new.
 		return errNotFound
 	}
-	if t.place != placeResource || t.res.Body != w.body.Hash {
-		return refused
+	if t.place != placeResource || t.res.Body != w.body.Hash || w.cond.tokens() {
+		return refused // what was locked before, or what a sync token said, cannot be asked any more
 	}
 	before := &target{place: placeNothing, segs: t.segs, coll: t.coll}
 	r, err := tx.Before(t.res)
@@ -396,19 +413,4 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		b.err = err
 	}
 	return n, err
-}
-
-// stateOf gives an If header the state of what it names besides the request's own resource.
-func (q *request) stateOf(r reader) func(href string) (state, error) {
-	return func(href string) (state, error) {
-		p, err := parseHref(href, q.path)
-		if err != nil || !q.owns(p) {
-			return state{}, nil // not ours: nothing there to match
-		}
-		t, err := resolve(r, p)
-		if err != nil {
-			return state{}, err
-		}
-		return t.state(), nil
-	}
 }

@@ -51,11 +51,11 @@ func (t *target) collection() bool { return t.place != placeResource && t.place 
 func (t *target) state() state {
 	switch t.place {
 	case placeNothing:
-		return state{}
+		return state{at: t}
 	case placeResource:
-		return state{exists: true, etag: t.res.ETag(), modified: t.res.Modified}
+		return state{exists: true, etag: t.res.ETag(), modified: t.res.Modified, at: t}
 	}
-	return state{exists: true}
+	return state{exists: true, at: t}
 }
 
 // resolve finds what a path leads to. Nothing there is placeNothing, not an error.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +82,7 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		s.dav.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: 5, Quota: map[string]int64{"anna": s.quota}[name]})))
+		s.dav.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Account: ids[name], Name: name, Device: deviceOf(r), Quota: map[string]int64{"anna": s.quota}[name]})))
 	}))
 	t.Cleanup(func() {
 		s.Server.Close()
@@ -93,6 +94,14 @@ func newServer(t testing.TB, edit ...func(*Config)) *server {
 // uploads returns the area for pieces, as a process that has just begun has it.
 func (s *server) uploads() *upload.Area {
 	return upload.New(upload.Config{Dir: s.cfg.Dir, Keep: time.Hour, MaxBytes: 64 << 20, MinFree: 1})
+}
+
+// deviceOf is the device that a test sends its request from, 5 if it does not say.
+func deviceOf(r *http.Request) holdfast.DeviceID {
+	if n, err := strconv.Atoi(r.Header.Get("Test-Device")); err == nil {
+		return holdfast.DeviceID(n)
+	}
+	return 5
 }
 
 // restart closes the ledger, lets what happen to its files, and opens it again.

@@ -19,9 +19,17 @@ type fault struct {
 	status    int
 	condition xml.Name // none if Local is empty
 	hrefs     [][]string
-	privilege string // that is missing, of need-privileges: a name of RFC 3744, 3
-	detail    string // for people who read the answer; never internal text
-	allow     string // of a 405
+	privilege string        // that is missing, of need-privileges: a name of RFC 3744, 3
+	detail    string        // for people who read the answer; never internal text
+	allow     string        // of a 405
+	members   []memberFault // of a 207
+}
+
+// memberFault is what stood in the way at one path of many.
+type memberFault struct {
+	segs       []string
+	collection bool
+	fault      *fault
 }
 
 func (f *fault) Error() string {
@@ -139,7 +147,10 @@ func (f *fault) write(w http.ResponseWriter, head bool) {
 		h.Set("Allow", f.allow)
 	}
 	var b []byte
-	if f.condition.Local == "" {
+	if f.members != nil {
+		h.Set("Content-Type", xmlType)
+		b = appendMembers(append(b, xmlHeader...), f.members)
+	} else if f.condition.Local == "" {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		b = append(append(b, f.detail...), '\n')
 	} else {
@@ -152,6 +163,20 @@ func (f *fault) write(w http.ResponseWriter, head bool) {
 	if !head {
 		_, _ = w.Write(b) // a client that is gone has no use for the answer
 	}
+}
+
+// appendMembers appends a multistatus of refusals alone.
+func appendMembers(dst []byte, members []memberFault) []byte {
+	dst = append(appendPrefixes(append(dst, "<D:multistatus"...)), '>')
+	for i := range members {
+		m := &members[i]
+		dst = append(dst, "<D:response>"...)
+		dst = appendHref(dst, m.segs, m.collection)
+		dst = appendStatus(dst, m.fault.status)
+		dst = appendError(dst, m.fault, false)
+		dst = append(dst, "</D:response>\n"...)
+	}
+	return append(dst, "</D:multistatus>\n"...)
 }
 
 // appendError appends a DAV:error element (RFC 4918, 14.5) with the condition in it.

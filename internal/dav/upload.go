@@ -253,7 +253,7 @@ func (u *uploadRequest) move() error {
 	if err != nil {
 		return err
 	}
-	parent, err := q.putParent()
+	parent, err := q.putParent(w.cond)
 	if err != nil {
 		return err
 	}

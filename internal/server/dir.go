@@ -12,8 +12,10 @@ import (
 	"holdfast"
 	"holdfast/internal/auth"
 	"holdfast/internal/config"
+	"holdfast/internal/dav"
 	"holdfast/internal/durable"
 	"holdfast/internal/ledger"
+	"holdfast/internal/lock"
 )
 
 // Names inside a data directory.
@@ -29,6 +31,7 @@ type Dir struct {
 	Settings *config.Config
 	Ledger   *ledger.Ledger
 	Auth     *auth.Auth
+	Locks    *lock.Table // of WebDAV
 
 	confMu  sync.Mutex // who holds it changes holdfast.conf
 	lock    *durable.FileLock
@@ -65,8 +68,11 @@ func open(ctx context.Context, lock *durable.FileLock, cfg Config) (*Dir, error)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
+	locks := dav.NewLocks(l, time.Now)
+	revoked := func(a holdfast.AccountID, d holdfast.DeviceID) { locks.ReleaseDevice(a, d) }
 	return &Dir{
-		Path: cfg.Dir, Settings: cfg.Settings, Ledger: l, Auth: auth.New(auth.Config{Ledger: l, Log: cfg.Log, Quota: cfg.Settings.Quota}),
+		Path: cfg.Dir, Settings: cfg.Settings, Ledger: l, Locks: locks,
+		Auth: auth.New(auth.Config{Ledger: l, Log: cfg.Log, Quota: cfg.Settings.Quota, Revoked: revoked}),
 		lock: lock, version: cfg.Version, started: time.Now(), look: lc.Look,
 	}, nil
 }

@@ -171,7 +171,7 @@ func (s *server) urls() []string {
 // protected returns the DAV handler behind authentication.
 func (s *server) protected() http.Handler {
 	_, host, _ := strings.Cut(s.cfg.Settings.PublicURL, "://") // an origin: nothing follows the host
-	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Origin: s.cfg.Settings.PublicURL, Push: s.push, Uploads: s.uploads})
+	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Origin: s.cfg.Settings.PublicURL, Push: s.push, Uploads: s.uploads, Locks: s.dir.Locks})
 	return s.dir.Auth.Require(s.client, func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account

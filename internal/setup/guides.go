@@ -146,7 +146,8 @@ var guides = []Guide{
 	{
 		ID: "davfs2", Group: shells, Name: "davfs2", For: "files as a mounted disk",
 		Shell: []string{"mount -t davfs {files} /mnt/cloud"},
-		Tried: "1.6.1: in every test run",
+		Notes: []string{"A file that is open is locked for others. On two machines set another lock_owner on each (davfs2.conf): a disk takes locks of its own owner for its own."},
+		Tried: "1.6.1: in every test run, with locks",
 	},
 }
 
