@@ -22,7 +22,6 @@ type null struct {
 	log     []string          // paths in order of their changes; the sync token is its length
 	listing []byte            // of the cards; nil: to be made
 	events  [][]byte          // the response element of each
-	first   int               // token of the listing
 }
 
 const (

@@ -1,6 +1,7 @@
 package dav
 
 import (
+	"context"
 	"crypto/sha256"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ func TestToldOnThisConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		return &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1, Dial: func(string, string) (net.Conn, error) { return c, nil }}}
+		return &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1, DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}}
 	}
 	put := func(c *http.Client, name, body string, want int, headers ...string) {
 		t.Helper()
