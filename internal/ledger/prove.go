@@ -435,7 +435,15 @@ func (l *Ledger) rebuiltLately() bool {
 // replaceStore moves what is left of the store to incidents/ and makes an empty one in its place.
 func (l *Ledger) replaceStore(ctx context.Context, why error) (*store.Store, error) {
 	path := filepath.Join(l.cfg.Dir, "store")
-	if names, err := durable.List(l.cfg.FS, path); err == nil && len(names) > 0 {
+	names, err := durable.List(l.cfg.FS, path)
+	switch {
+	case err == nil && len(names) == 0:
+		// Whoever made it did not come to its end. If that was a sync that failed, its name is seen and may never
+		// become durable: what is made now gets a name of its own.
+		if err := durable.Remove(l.cfg.FS, path); err != nil {
+			return nil, err
+		}
+	case err == nil:
 		aside := filepath.Join(l.cfg.Dir, "incidents", "store-"+l.now().UTC().Format("20060102T150405.000Z"))
 		if err := durable.MkdirAll(l.cfg.FS, filepath.Dir(aside)); err != nil {
 			return nil, err
@@ -445,10 +453,32 @@ func (l *Ledger) replaceStore(ctx context.Context, why error) (*store.Store, err
 		}
 		l.log.Error("damaged store moved aside", "path", aside, "err", why)
 	}
+	st, err := l.makeStore(ctx, path)
+	if err != nil {
+		err = errors.Join(err, l.unmakeStore(path))
+	}
+	return st, err
+}
+
+func (l *Ledger) makeStore(ctx context.Context, path string) (*store.Store, error) {
 	if err := durable.MkdirAll(l.cfg.FS, path); err != nil {
 		return nil, err
 	}
 	return store.Create(ctx, storeConfig(l.cfg))
+}
+
+// unmakeStore removes a store that could not be made whole, as far as it can. After a directory's sync that failed the
+// next process would see the names, open the store and acknowledge with it, and a power cut could take it away.
+func (l *Ledger) unmakeStore(path string) error {
+	names, err := durable.List(l.cfg.FS, path)
+	errs := []error{err}
+	for _, name := range names {
+		errs = append(errs, l.cfg.FS.Remove(filepath.Join(path, name)))
+	}
+	if err = errors.Join(append(errs, l.cfg.FS.Remove(path))...); errors.Is(err, holdfast.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // compare judges every account and heals the store where the mirrors are ahead.

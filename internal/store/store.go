@@ -196,6 +196,12 @@ func (s *Store) open(ctx context.Context, fresh bool) error {
 	if _, _, err := s.cfg.statFile(name + "-wal"); err != nil && !fresh { // it stays there when a store is closed
 		return fmt.Errorf("the log of %s is gone (%w): %w", name, err, holdfast.ErrCorrupt)
 	}
+	// Whoever made the files may have been killed before it synced their names: what is acknowledged from now on rests on them.
+	for _, dir := range []string{s.cfg.Path, filepath.Dir(s.cfg.Path)} {
+		if err := s.cfg.FS.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	if err := s.cfg.fromMedium(name, name+"-wal"); err != nil {
 		return err
 	}
