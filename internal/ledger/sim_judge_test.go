@@ -34,7 +34,8 @@ func (s *sim) last() {
 	}
 }
 
-// await gives a healthy process time to open its fence.
+// await gives a healthy process time to open its fence, and the accounts whose rows were damaged in the life before: the
+// scrub proves or repairs them.
 func (s *sim) await(b *box) {
 	began := time.Now()
 	for s.violated == nil {
@@ -48,9 +49,14 @@ func (s *sim) await(b *box) {
 			continue
 		}
 		l.mu.RLock()
-		state, reason := l.state, l.reason
+		state, reason, mending := l.state, l.reason, 0
+		for _, c := range l.shut {
+			if c.ofRows() {
+				mending++
+			}
+		}
 		l.mu.RUnlock()
-		if state == fence.Open {
+		if state == fence.Open && mending == 0 {
 			return
 		}
 		if (reason.Code == fence.TakenOver || reason.Code == fence.ClaimDamaged) && s.rolled {
@@ -59,7 +65,7 @@ func (s *sim) await(b *box) {
 			return
 		}
 		if time.Since(began) > 20*time.Minute {
-			s.fail("a healthy life does not open its fence: %s: %s", state, reason)
+			s.fail("a healthy life does not open its fence: %s: %s, %d accounts wait for the scrub", state, reason, mending)
 		}
 	}
 }
