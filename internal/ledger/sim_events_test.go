@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/durable/simdisk"
 	"holdfast/internal/store/simvfs"
 )
@@ -251,6 +253,11 @@ func (s *sim) lose(copies ...int) bool {
 	for _, c := range copies {
 		lost[c] = true
 	}
+	for _, b := range s.boxes {
+		if b.setAside() > b.aside {
+			lost[-1] = true // it could not be read, and what is made in its place does not have everything yet
+		}
+	}
 	if len(s.boxes) > 1 {
 		lost[-1] = true
 	}
@@ -260,6 +267,21 @@ func (s *sim) lose(copies ...int) bool {
 	s.lost = lost
 	s.losses++
 	return true
+}
+
+// setAside counts the damaged stores that a box's ledger has moved aside.
+func (b *box) setAside() int {
+	names, err := durable.List(b.data, "/data/incidents")
+	if err != nil {
+		return b.aside // no such directory, or the disk is dead
+	}
+	n := 0
+	for _, name := range names {
+		if strings.HasPrefix(name, "store-") {
+			n++
+		}
+	}
+	return n
 }
 
 // oldData puts an earlier state of a box's disk in its place.

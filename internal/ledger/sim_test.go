@@ -89,6 +89,7 @@ type box struct {
 	claims    []*simdisk.Disk // of simBug.hideClaims
 	proc      *proc
 	images    []*simdisk.Disk // earlier states of data
+	aside     int             // damaged stores in incidents/ when the fence opened with every copy whole
 }
 
 // proc is one process.
@@ -325,6 +326,7 @@ func (p *proc) hears(e Event) {
 		s.opened |= 1 << p.box.no
 		if p.proofAt == s.losses {
 			clear(s.lost)
+			p.box.aside = p.box.setAside()
 		}
 	}
 	s.log("box %d process %d: %s %s", p.box.no, p.no, e.Kind, e.Text)
