@@ -261,6 +261,7 @@ func (m *media) one(i int) {
 		m.totals[d.kind+" "+d.how] = total
 	}
 	total.cases++
+	m.rebuilt.Store(0) // cases lie more than an hour apart: within one the store is not made anew twice
 	before := m.evidence()
 	var undo func()
 	changed, refused := false, false

@@ -471,14 +471,14 @@ func (l *Ledger) makeStore(ctx context.Context, path string) (*store.Store, erro
 // next process would see the names, open the store and acknowledge with it, and a power cut could take it away.
 func (l *Ledger) unmakeStore(path string) error {
 	names, err := durable.List(l.cfg.FS, path)
-	errs := []error{err}
+	if err != nil {
+		return nil //nolint:nilerr // it was not made, or what has its name is not ours to remove; why nothing was made is known
+	}
+	var errs []error
 	for _, name := range names {
 		errs = append(errs, l.cfg.FS.Remove(filepath.Join(path, name)))
 	}
-	if err = errors.Join(append(errs, l.cfg.FS.Remove(path))...); errors.Is(err, holdfast.ErrNotFound) {
-		return nil
-	}
-	return err
+	return errors.Join(append(errs, l.cfg.FS.Remove(path))...)
 }
 
 // compare judges every account and heals the store where the mirrors are ahead.

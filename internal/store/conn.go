@@ -174,8 +174,15 @@ func (c *conn) each(query string, args []any, scan func(read func(dest ...any) e
 	defer func() {
 		err = errors.Join(err, sqlError(verb(query), rows.Close()))
 	}()
+	read := func(dest ...any) error {
+		err := rows.Scan(dest...)
+		if err != nil { // the columns are of the schema's types, and not null: only damage makes another value of one
+			err = fmt.Errorf("%w: %w", err, holdfast.ErrCorrupt)
+		}
+		return err
+	}
 	for rows.Next() {
-		if err := scan(rows.Scan); err != nil {
+		if err := scan(read); err != nil {
 			return sqlError(verb(query), err)
 		}
 	}
