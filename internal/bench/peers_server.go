@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,23 +79,28 @@ func fillHoldfast(ctx context.Context, l *ledger.Ledger, u *user) error {
 	if _, u.password, err = a.AddDevice(ctx, u.name, "bench"); err != nil {
 		return err
 	}
-	const perChange = 2000
+	// One change each, as devices send them: a body inside a change of thousands is dearer to read.
 	put := func(coll, ext, contentType string, count int, object func(int) (string, []byte)) error {
-		for from := 0; from < count; from += perChange {
-			_, err := l.Update(ctx, u.id, 0, func(tx *ledger.Tx) error {
-				c, err := tx.Child(holdfast.Root, coll)
-				if err != nil {
-					return err
-				}
-				for i := from; i < min(count, from+perChange); i++ {
+		var next atomic.Int64
+		errs := make([]error, 64)
+		var g sync.WaitGroup
+		for w := range errs {
+			g.Go(func() {
+				for i := int(next.Add(1)) - 1; i < count && errs[w] == nil; i = int(next.Add(1)) - 1 {
 					name, body := object(i)
-					tx.Put(c.ID, name+ext, contentType, time.Now().UnixMilli(), ledger.InlineBody(body))
+					_, errs[w] = l.Update(ctx, u.id, 0, func(tx *ledger.Tx) error {
+						c, err := tx.Child(holdfast.Root, coll)
+						if err == nil {
+							tx.Put(c.ID, name+ext, contentType, time.Now().UnixMilli(), ledger.InlineBody(body))
+						}
+						return err
+					})
 				}
-				return nil
 			})
-			if err != nil {
-				return fmt.Errorf("fill %s: %w", coll, err)
-			}
+		}
+		g.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("fill %s: %w", coll, err)
 		}
 		return nil
 	}

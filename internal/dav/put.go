@@ -306,6 +306,9 @@ func uidFree(tx *ledger.Tx, t *target, uid string) error {
 		f.hrefs = [][]string{t.segs}
 		return f
 	}
+	if t.place == placeResource && t.res.UID == uid {
+		return nil // it had the UID before, so no other got it since
+	}
 	other, err := tx.ByUID(t.coll.ID, uid)
 	switch {
 	case errors.Is(err, holdfast.ErrNotFound):

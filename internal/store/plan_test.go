@@ -66,6 +66,9 @@ func TestQueryPlans(t *testing.T) {
 			if strings.HasPrefix(p, "SCAN ") && !small && p != "SCAN CONSTANT ROW" {
 				t.Errorf("%s\nscans: %s", q, strings.Join(plan, "; "))
 			}
+			if strings.Contains(q, "uid_key = ?3") && strings.HasPrefix(p, "SEARCH resource USING PRIMARY KEY") && !strings.Contains(p, "name=?") {
+				t.Errorf("%s\nreads the whole collection for one UID: %s", q, strings.Join(plan, "; "))
+			}
 			sorts := strings.Contains(p, "TEMP B-TREE") && !strings.Contains(q, "SELECT DISTINCT name")
 			if sorts {
 				t.Errorf("%s\nsorts: %s", q, strings.Join(plan, "; "))

@@ -88,8 +88,11 @@ func (r *Reader) ByUID(a holdfast.AccountID, c holdfast.CollectionID, uid string
 	if taken, err := r.uidKnown(a, c, uid); err != nil || !taken && at >= Newest {
 		return nil, fmt.Errorf("read resource by UID: %w", cmp.Or(err, holdfast.ErrNotFound))
 	}
+	// The index alone gives the names; asked in one step, SQLite reads the whole collection by its primary key.
 	found, err := r.list(a, c, `SELECT name, thin FROM resource
-WHERE account_id = ?1 AND collection_id = ?2 AND uid_key = ?3 AND uid_key <> 0 AND seq <= ?4 ORDER BY name`,
+WHERE account_id = ?1 AND collection_id = ?2 AND seq <= ?4 AND name IN (
+	SELECT name FROM resource WHERE account_id = ?1 AND collection_id = ?2 AND uid_key = ?3 AND uid_key <> 0
+)`,
 		int64(a), int64(c), uidKey(uid), int64(at))
 	if err == nil {
 		var past []Resource
