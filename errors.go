@@ -22,6 +22,7 @@ var (
 	ErrSlow         = errors.New("too slow")                // a mirror or witness did not answer in time; what was asked of it may still happen
 	ErrFatal        = errors.New("state unknown")           // an fsync failed or the like: stop writing, exit 75, re-prove from the medium
 	ErrNewer        = errors.New("made by a newer version") // of holdfast: run that one
+	ErrBusy         = errors.New("busy")                    // too much is asked at once; nothing was done, come again
 	ErrToken        = errors.New("sync token unknown")      // not our form, or older than retention
 )
 

@@ -22,7 +22,7 @@ var layers = map[string]int{
 	".": 0, "internal/durable": 0, "internal/durable/simdisk": 0,
 
 	"internal/bucket": 1, "internal/bucket/buckettest": 1, "frame": 1, "internal/contentline": 1, "internal/vcard": 1,
-	"internal/ical": 1, "internal/config": 1, "internal/dial": 1, "internal/lock": 1,
+	"internal/ical": 1, "internal/config": 1, "internal/dial": 1, "internal/lock": 1, "internal/limit": 1,
 
 	"internal/store": 2, "internal/store/simvfs": 2, "internal/blob": 2, "internal/mirror": 2, "internal/witness": 2, "internal/fence": 2, "internal/kind": 2, "internal/bucket/dir": 2,
 

@@ -72,8 +72,9 @@ type Config struct {
 	ProgressTimeout time.Duration
 	DrainTimeout    time.Duration
 
-	Push  // devices are told of changes
-	Watch // metrics, alerts, heartbeat
+	Push   // devices are told of changes
+	Limits // what accounts share
+	Watch  // metrics, alerts, heartbeat
 }
 
 // Default returns the settings of an empty file. They lack a server id and mirrors, which only init makes.
@@ -91,6 +92,7 @@ func Default() *Config {
 		ProgressTimeout: time.Minute,
 		DrainTimeout:    20 * time.Second,
 		Push:            defaultPush,
+		Limits:          defaultLimits,
 		Watch:           defaultWatch,
 	}
 }

@@ -96,7 +96,7 @@ func wrong(name, v string, err error) error {
 func same(s string) string { return s }
 
 // keys in the order of the file. Never rename one: files in the field hold it.
-var keys = slices.Concat(serverKeys, pushKeys, watchKeys)
+var keys = slices.Concat(serverKeys, limitKeys, pushKeys, watchKeys)
 
 var serverKeys = []key{
 	{
@@ -411,6 +411,14 @@ func ParseQuota(v string) (int64, error) {
 	n, err := parseSize(v)
 	if err != nil {
 		return 0, fmt.Errorf("want none, or a size from 1 MiB to 1024 TiB, as 512 MiB or 16 GiB")
+	}
+	return n, nil
+}
+
+func parseMemory(v string) (int64, error) {
+	n, err := parseSize(v)
+	if err != nil || n < 32<<20 {
+		return 0, fmt.Errorf("want a size from 32 MiB, as 64 MiB or 1 GiB")
 	}
 	return n, nil
 }

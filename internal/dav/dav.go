@@ -215,7 +215,11 @@ func (q *request) xmlBody(limit int64) (*node, error) {
 	if q.ContentLength > limit {
 		return nil, fmt.Errorf("xml request of %d bytes: %w", q.ContentLength, holdfast.ErrTooLarge)
 	}
-	return readXML(q.Body, limit)
+	body, err := q.held(q.Body, limit, xmlCost)
+	if err != nil {
+		return nil, err
+	}
+	return readXML(body, limit)
 }
 
 // drained reports whether the request has no body.

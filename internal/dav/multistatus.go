@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"holdfast/internal/ledger"
+	"holdfast/internal/limit"
 )
 
 // flushAt is how many bytes of an answer are collected before the view is closed and they are sent. A
@@ -21,6 +22,9 @@ type multistatus struct {
 	buf   []byte
 	began bool // bytes are out
 	root  xml.Name
+
+	roomy  bool  // has the memory of a whole buffer
+	weight int64 // memory for the largest body that was shown
 }
 
 func (q *request) multistatus() *multistatus { return q.answer(davName("multistatus")) }
@@ -59,8 +63,14 @@ func (m *multistatus) release() {
 	m.buf = nil
 }
 
-// full says that it is time to end the view.
-func (m *multistatus) full() bool { return len(m.buf) >= flushAt }
+// full says that it is time to end the view: the buffer is to be sent, or its memory has to be waited for.
+func (m *multistatus) full() bool {
+	if len(m.buf) > limit.Free && !m.roomy {
+		m.roomy = limit.TryHold(m.req.Context(), keepBuffer)
+		return !m.roomy
+	}
+	return len(m.buf) >= flushAt
+}
 
 // pages calls page in one view after another until it has no more, sends what each rendered after
 // its view is closed, and ends the answer.
@@ -74,7 +84,7 @@ func (m *multistatus) pages(page func(v *ledger.View) (more bool, err error)) er
 			return m.cut(err)
 		}
 		if more {
-			if err := m.flush(); err != nil {
+			if err := m.next(); err != nil {
 				return m.cut(err)
 			}
 		}
@@ -89,6 +99,15 @@ func (m *multistatus) cut(err error) error {
 		return errAnswered
 	}
 	return err
+}
+
+// next makes room for what comes: more memory, or what is collected is sent.
+func (m *multistatus) next() error {
+	if m.roomy || len(m.buf) <= limit.Free {
+		return m.flush()
+	}
+	m.roomy = true
+	return limit.Hold(m.req.Context(), keepBuffer)
 }
 
 func (m *multistatus) flush() error {

@@ -320,9 +320,9 @@ func (m *multistatus) body(c *propContext, w *wanted) (bool, error) {
 	if c.t.place != placeResource {
 		return false, nil
 	}
-	b, err := c.v.Body(c.t.res)
+	b, err := m.shown(c.v, c.t.res)
 	if err != nil {
-		return false, fmt.Errorf("body: %w", err)
+		return false, err
 	}
 	if b, err = w.data(c, b); err != nil {
 		if errors.Is(err, holdfast.ErrInvalid) {

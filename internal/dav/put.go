@@ -182,18 +182,21 @@ func (w *putWork) receiveObject(in io.Reader, parent *ledger.Collection) error {
 	if w.q.ContentLength > limit {
 		return tooLarge(w.kind)
 	}
+	body, err := w.q.held(in, limit, objectCost)
+	if err != nil {
+		return err
+	}
 	var buf bytes.Buffer
 	if n := w.q.ContentLength; n > 0 {
 		buf.Grow(int(min(n, firstBuffer)) + bytes.MinRead) // no more on the strength of a claim
 	}
-	if _, err := buf.ReadFrom(io.LimitReader(in, limit+1)); err != nil {
+	if _, err := buf.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
 		return err
 	}
 	b := buf.Bytes()
 	if int64(len(b)) > limit {
 		return tooLarge(w.kind)
 	}
-	var err error
 	if w.index, err = checkObject(parent, w.contentType, b); err != nil {
 		return err
 	}

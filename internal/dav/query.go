@@ -166,9 +166,9 @@ func (y *query) member(m *multistatus, c *propContext) (read int, err error) {
 	if y.skip != nil && y.skip(c.t.res) {
 		return 0, nil
 	}
-	b, err := c.v.Body(c.t.res)
+	b, err := m.shown(c.v, c.t.res)
 	if err != nil {
-		return 1, fmt.Errorf("body: %w", err)
+		return 1, err
 	}
 	ok, err := y.match(b)
 	if err != nil && !errors.Is(err, holdfast.ErrInvalid) || !ok {

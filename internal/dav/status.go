@@ -77,7 +77,7 @@ var errNotFound = fmt.Errorf("nothing here: %w", holdfast.ErrNotFound)
 // again (F3). They are looked for first, whatever else an error wraps.
 var unavailable = []error{
 	holdfast.ErrFenced, holdfast.ErrNotDurable, holdfast.ErrAbsent, holdfast.ErrFatal, holdfast.ErrCorrupt,
-	context.Canceled, context.DeadlineExceeded,
+	holdfast.ErrBusy, context.Canceled, context.DeadlineExceeded,
 }
 
 // statuses maps the sentinels to answers, in this order.

@@ -103,6 +103,9 @@ func (n *node) attrOr(local, missing string) (string, bool) {
 // or ErrInvalid for what is not well-formed, has a document type, or breaks a bound.
 func readXML(r io.Reader, limit int64) (*node, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if errors.Is(err, holdfast.ErrBusy) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, badRequest("read body: %v", err)
 	}

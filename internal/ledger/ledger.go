@@ -29,6 +29,7 @@ import (
 	"holdfast/internal/bucket/dir"
 	"holdfast/internal/durable"
 	"holdfast/internal/fence"
+	"holdfast/internal/limit"
 	"holdfast/internal/mirror"
 	"holdfast/internal/store"
 )
@@ -118,6 +119,7 @@ type Ledger struct {
 	instance string // names this data directory in claims
 	blobs    *homeBlobs
 	queue    *queue
+	readers  *limit.Pool // of the store's connections, which accounts share
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when the keeper has ended
 	fatal    chan error
@@ -267,7 +269,7 @@ func open(ctx context.Context, cfg Config, t *takeOver) (*Ledger, error) {
 	kctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Ledger{
 		cfg: cfg, started: time.Now(), log: cfg.Log.With("pkg", "ledger"), instance: hf.Instance, blobs: bl,
-		queue: newQueue(), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
+		queue: newQueue(), readers: limit.NewPool(store.Readers, store.Readers-1, maxReading), cancel: cancel, ended: make(chan struct{}), fatal: make(chan error, 1), alarm: make(chan error, 1), jobs: make(chan *job),
 		changed: make(chan struct{}), reason: fence.Reason{Code: fence.Starting}, since: cfg.Now(),
 		heads: map[holdfast.AccountID]holdfast.AccountHead{}, shut: map[holdfast.AccountID]closure{},
 		headsMu:   newLock(),

@@ -63,11 +63,8 @@ func (q *queue) put(r *request) error {
 func (q *queue) take(n int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if n > len(q.waiting) {
-		n = len(q.waiting)
-	}
-	taken := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
+	taken, rest := fairly(q.waiting, n)
+	q.waiting = rest
 	if len(q.waiting) > 0 {
 		select {
 		case q.ready <- struct{}{}:
@@ -201,19 +198,8 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 		b.answer(fmt.Errorf("%w: %w", err, holdfast.ErrNotDurable))
 		return nil, err
 	}
-	var at []holdfast.AccountID // whose rows an error comes from
-	for i, r := range reqs {
-		if err = s.run(tx, r, b); err != nil {
-			at = []holdfast.AccountID{r.account}
-			break
-		}
-		if b.bytes >= maxBatchBytes { // the rest is for the next batch
-			s.ledger.queue.giveBack(reqs[i+1:])
-			reqs = reqs[:i+1]
-			b.requests = reqs
-			break
-		}
-	}
+	at, err := s.runAll(tx, reqs, b)
+	reqs = b.requests
 	if err == nil && len(b.frames) > 0 {
 		err = s.ledger.step("commit", tx.Commit)
 	}
@@ -239,6 +225,36 @@ func (s *session) commit(reqs []*request) (*batch, error) {
 	s.ledger.demote(err)
 	b.answer(fmt.Errorf("commit: %w: %w", err, holdfast.ErrNotDurable))
 	return nil, storeError("commit", err)
+}
+
+// runAll lets the requests of a batch decide, one after the other, and gives back those that it has no room for: of
+// all when the batch is large, of one account when others are in it and it has brought its share. With an error comes
+// whose rows it is from.
+func (s *session) runAll(tx *store.Tx, reqs []*request, b *batch) (at []holdfast.AccountID, err error) {
+	portions := newPortions(reqs)
+	var later []*request
+	begun := reqs[:0:0]
+	for i, r := range reqs {
+		if portions.spent(r) {
+			later = append(later, r)
+			continue
+		}
+		begun = append(begun, r)
+		before := b.bytes
+		if err = s.run(tx, r, b); err != nil {
+			at = []holdfast.AccountID{r.account}
+			begun = append(begun, reqs[i+1:]...)
+			break
+		}
+		portions.spend(r, b.bytes-before)
+		if b.bytes >= maxBatchBytes { // the rest is for the next batch
+			later = append(later, reqs[i+1:]...)
+			break
+		}
+	}
+	b.requests = begun
+	s.ledger.queue.giveBack(later)
+	return at, err
 }
 
 // damagedAt answers a batch of which nothing was written because an account's rows are damaged. That account takes no

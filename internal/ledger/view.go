@@ -7,6 +7,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/fence"
+	"holdfast/internal/limit"
 	"holdfast/internal/store"
 )
 
@@ -25,6 +26,7 @@ func (l *Ledger) View(ctx context.Context, a holdfast.AccountID, fn func(v *View
 	err = fn(v)
 	if v.r != nil {
 		err = errors.Join(err, v.r.Close())
+		l.readers.Give(limit.Who{Account: a}, 1)
 	}
 	return l.readFailed(a, err)
 }
@@ -34,12 +36,19 @@ func (v *View) snapshot() (*store.Reader, error) {
 	if v.r != nil {
 		return v.r, nil
 	}
+	readers, who := v.ledger.readers, limit.Who{Account: v.account}
+	if err := readers.Take(v.ctx, who, 1, limit.Patience); err != nil { // one account's listings do not take all connections
+		return nil, fmt.Errorf("begin read: %w", err)
+	}
 	r, err := v.db.Read(v.ctx)
 	if err != nil {
+		readers.Give(who, 1)
 		return nil, fmt.Errorf("begin read: %w", err)
 	}
 	if err := v.verify(r); err != nil {
-		return nil, errors.Join(err, r.Close())
+		err = errors.Join(err, r.Close())
+		readers.Give(who, 1)
+		return nil, err
 	}
 	v.r = r
 	return r, nil

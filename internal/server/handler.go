@@ -8,15 +8,10 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
 	"holdfast"
-	"holdfast/internal/dav"
-	"holdfast/internal/fence"
-	"holdfast/internal/push"
-	"holdfast/internal/setup"
 )
 
 // handler returns all that the listeners serve, from the outside in: pace (time limits, status for
@@ -75,31 +70,11 @@ func (s *server) route(w http.ResponseWriter, r *http.Request) {
 	if s.probed(w, r) {
 		return
 	}
-	p := r.URL.Path
-	front := p == "/" || p == "/healthz" || p == "/readyz" || p == "/status.json" || p == "/metrics"
-	switch {
-	case dav.Serves(p):
-		s.dav.ServeHTTP(w, r)
-	case p == push.Route:
-		s.events.ServeHTTP(w, r)
-	case front && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		s.public(w, r)
-	case setup.Owns(p):
-		s.setup(w, r)
-	case s.dir != nil && s.dir.Ledger.Status().State == fence.Closed.String():
-		// F3: a client that looks for its data is told nothing but to wait, at whatever address.
-		h.Set("Retry-After", strconv.Itoa(int(retryNotReady/time.Second)))
-		http.Error(w, "Not at the moment. Nothing is lost; try again in a while.", http.StatusServiceUnavailable)
-	case p+"/" == dav.Base:
-		h.Set("Location", dav.Base) // a path only: right behind any proxy
-		w.WriteHeader(http.StatusPermanentRedirect)
-	case strings.HasPrefix(p, "/.well-known/"):
-		dav.WellKnown(w, r)
-	case front:
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "GET or HEAD only; DAV is at /dav/", http.StatusMethodNotAllowed)
-	default:
-		http.NotFound(w, r)
+	for i := range routes {
+		if routes[i].matches(s, r) {
+			routes[i].serve(s, w, r)
+			return
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/dav"
 	"holdfast/internal/dial"
 	"holdfast/internal/ledger"
+	"holdfast/internal/limit"
 	"holdfast/internal/push"
 	"holdfast/internal/upload"
 )
@@ -34,6 +35,7 @@ const (
 	headerTimeout = 10 * time.Second // for the head of a request, and a TLS handshake
 	idleTimeout   = 3 * time.Minute  // of a kept connection between requests
 	maxHeader     = 64 << 10         // bytes
+	maxStreams    = 64               // requests at once on one connection of HTTP/2
 	closeTimeout  = 30 * time.Second // for the ledger to seal its logs
 )
 
@@ -69,6 +71,7 @@ type server struct {
 	fatal     <-chan error // of the ledger
 	notify    *notifier
 	metrics   *metrics // nil in tests of single handlers
+	gate      *limit.Gate
 	alerts    *alert.Alerter
 	history   history
 	uploads   *upload.Area
@@ -96,6 +99,8 @@ func Run(ctx context.Context, cfg Config) error {
 
 func newServer(cfg Config) *server {
 	s := &server{cfg: cfg, log: cfg.Log.With("pkg", "server"), failed: make(chan error, 8), metrics: newMetrics(cfg.Version)}
+	l := cfg.Settings.Limits
+	s.gate = limit.New(limit.Config{Requests: l.MaxRequests, AccountRequests: l.AccountRequests, Memory: l.RequestMemory})
 	s.watchWith(s.cfg.Settings)
 	return s
 }
@@ -172,12 +177,24 @@ func (s *server) urls() []string {
 func (s *server) protected() http.Handler {
 	_, host, _ := strings.Cut(s.cfg.Settings.PublicURL, "://") // an origin: nothing follows the host
 	h := dav.New(dav.Config{Ledger: s.dir.Ledger, Log: s.cfg.Log, MaxFile: s.cfg.Settings.MaxUpload, Host: host, Origin: s.cfg.Settings.PublicURL, Push: s.push, Uploads: s.uploads, Locks: s.dir.Locks})
-	return s.dir.Auth.Require(s.client, func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
+	return s.dir.Auth.Require(s.client, s.admitted(h))
+}
+
+// admitted gives h what it may have of the server: a turn, and what it takes besides (package limit).
+func (s *server) admitted(h http.Handler) func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
+	return func(w http.ResponseWriter, r *http.Request, id auth.Identity) {
 		if rec, ok := w.(*response); ok {
 			rec.account = id.Account
 		}
-		h.ServeHTTP(w, r.WithContext(dav.WithPrincipal(r.Context(), dav.Principal{Account: id.Account, Name: id.Name, Device: id.Device, Quota: id.Quota})))
-	})
+		slot, err := s.gate.Enter(r.Context(), limit.Who{Account: id.Account, Device: id.Device})
+		if err != nil {
+			limit.Refuse(w, err)
+			return
+		}
+		defer slot.Leave()
+		ctx := dav.WithPrincipal(limit.With(r.Context(), slot), dav.Principal{Account: id.Account, Name: id.Name, Device: id.Device, Quota: id.Quota})
+		h.ServeHTTP(w, r.WithContext(ctx))
+	}
 }
 
 func (s *server) serveHTTP(ctx context.Context) {
@@ -200,6 +217,8 @@ func (s *server) newHTTP(ctx context.Context, h http.Handler) *http.Server {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return base }, ConnContext: dav.ConnContext,
+		// RFC 9113, 6.5.2; net/http also ends a connection whose streams are opened and reset without end (rapid reset).
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.tls != nil {

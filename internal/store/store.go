@@ -22,12 +22,15 @@ import (
 
 const fileName = "holdfast.db"
 
+// Readers is how many connections read at once, if the Config says nothing.
+const Readers = 4
+
 // Config says where a store is and whose.
 type Config struct {
 	Path    string            // its directory, which exists
 	Server  holdfast.ServerID // the store belongs to this server
 	Log     *slog.Logger      // nil discards
-	Readers int               // connections for reading; 0 is 4
+	Readers int               // connections for reading; 0 is Readers
 
 	// CheckTime bounds the check of the whole file that Open does: 0 is 2 seconds, negative is no
 	// bound. A file too large for it is opened all the same; Check does the whole.
@@ -42,7 +45,7 @@ func (c Config) withDefaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Readers <= 0 {
-		c.Readers = 4
+		c.Readers = Readers
 	}
 	if c.CheckTime == 0 {
 		c.CheckTime = 2 * time.Second
