@@ -36,7 +36,7 @@ quick: ## before every commit: every package, the long tests cut short
 	scripts/formatted
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 -run '^TestLayers' .
-	$(GO) test -p 4 -short -shuffle=on -timeout 2m $(UNITS) # 4 packages at once: they wait for disks
+	$(GO) test -p 4 -short -shuffle=on -timeout 8m $(UNITS) # 4 packages at once: they wait for disks
 
 test: ## everything
 	scripts/test
