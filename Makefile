@@ -53,7 +53,7 @@ crash: ## every disaster for CRASH_MINUTES, and at least to its floor
 bench: ## the promised numbers
 	$(GO) run ./internal/bench $(BENCH)
 
-bench-peers: deps-peers ## beside Radicale and Xandikos, about half an hour; BENCH=-quick for some minutes
+bench-peers: deps-peers ## beside Radicale and Xandikos, some tens of minutes; BENCH=-quick for some minutes
 	$(GO) run ./internal/bench -peers $(BENCH)
 
 deps-peers: ## the servers that bench-peers measures Holdfast beside
