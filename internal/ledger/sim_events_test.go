@@ -60,7 +60,11 @@ func (s *sim) forecast() weather {
 	if s.rng.IntN(8) > 0 { // what is lost then excuses much
 		w[len(w)-1] = 0
 	}
-	switch s.rng.IntN(6) { // one in two has a theme
+	theme := s.rng.IntN(6) // one in two has a theme
+	if s.bug.two {
+		theme = 0
+	}
+	switch theme {
 	case 0:
 		often(40, 100, "second server")
 		often(100, 400, "pause")

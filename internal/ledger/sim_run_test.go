@@ -166,7 +166,7 @@ var simBugs = []simBug{
 	{name: "store synchronous=NORMAL", vfs: simvfs.Options{LazyLog: true}},
 	{name: "no claim", what: noClaim, hideClaims: true},
 	{name: "read, then claim", what: readThenClaim},
-	{name: "claims checked before the append", what: checkEarly},
+	{name: "claims checked before the append", what: checkEarly, two: true},
 	{name: "claims not checked", what: noCheck},
 	{name: "reads do not look at the claims", what: noLease},
 	{name: "reads do not look at the durable head", what: noReadCheck},
