@@ -35,7 +35,7 @@ type simBug struct {
 	vfs        simvfs.Options // in SQLite's settings
 	hideClaims bool           // each box sees its own claims only
 	cfg        func(*Config)  // of every process
-	two        bool // only a second server can show it: each schedule may have one
+	two        bool           // only a second server can show it: each schedule may have one
 }
 
 // sim is one schedule.
