@@ -41,6 +41,9 @@ func (s *Store) Read(ctx context.Context) (*Reader, error) {
 		return nil, fmt.Errorf("read: the store is closed: %w", holdfast.ErrAbsent)
 	default:
 	}
+	if ctx.Err() != nil { // not by chance, when a connection is free too
+		return nil, fmt.Errorf("read: %w", ctx.Err())
+	}
 	select {
 	case c := <-s.read:
 		r := &Reader{s: s, c: c, ctx: ctx}

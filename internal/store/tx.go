@@ -45,6 +45,9 @@ func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 		return nil, fmt.Errorf("begin: the store is closed: %w", holdfast.ErrAbsent)
 	default:
 	}
+	if ctx.Err() != nil { // not by chance, when the writer is free too
+		return nil, fmt.Errorf("begin: %w", ctx.Err())
+	}
 	select {
 	case c := <-s.write:
 		if err := s.begin(ctx, c); err != nil {
